@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""The comparison of the founding users: 5 rows a group, 2 predictors, weighted, one target.
+
+Whole calls from frame to result, with errors, rms and mad. Guards: numba at least 20 times
+loky and numpy at least twice loky at 1,000 groups.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from data import fit, lstsq, make_frame
+
+
+@pytest.mark.parametrize("groups", [1_000, 4_000, 12_000])
+@pytest.mark.parametrize("backend", ["numba", "numpy", "loky"])
+def test_founders(benchmark, groups, backend):
+    frame = make_frame(groups, 5, 2, 1)
+    fit(frame, backend)  # compiles the kernels and starts the workers
+    result = benchmark(fit, frame, backend)
+    got = result.params["y0"].loc[7].to_numpy()
+    np.testing.assert_allclose(got, lstsq(frame, 7)[0], rtol=1e-9)
+    assert result.bse.notna().all().all()
+    assert result.mad.notna().all().all()

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""``df.gbreg``: connects, decides nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from gbreg import regression
+from gbreg.backends import Backend
+from gbreg.layout import GroupLayout
+from gbreg.result import GroupFit
+from gbreg.spec import Missing, OnCollinear, Precision
+
+
+@pd.api.extensions.register_dataframe_accessor("gbreg")
+class GbregAccessor:
+    """Grouped regressions of a frame; see `gbreg.fit` and `gbreg.group`."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+
+    def fit(
+        self,
+        *,
+        linear: Any,
+        targets: Any,
+        by: Any = None,
+        level: Any = None,
+        weights: Any = None,
+        backend: str | Backend = "numba",
+        intercept: bool = True,
+        min_nobs: int | None = None,
+        missing: Missing = "drop",
+        where: Any = None,
+        precision: Precision = "auto",
+        on_collinear: OnCollinear = "nan",
+        mad: bool = True,
+        sort: bool = True,
+        observed: bool = True,
+        dropna: bool = True,
+        n_jobs: int | None = None,
+        progress: bool = False,
+    ) -> GroupFit:
+        return regression.fit(
+            self._frame,
+            linear=linear,
+            targets=targets,
+            by=by,
+            level=level,
+            weights=weights,
+            backend=backend,
+            intercept=intercept,
+            min_nobs=min_nobs,
+            missing=missing,
+            where=where,
+            precision=precision,
+            on_collinear=on_collinear,
+            mad=mad,
+            sort=sort,
+            observed=observed,
+            dropna=dropna,
+            n_jobs=n_jobs,
+            progress=progress,
+        )
+
+    def group(
+        self,
+        *,
+        by: Any = None,
+        level: Any = None,
+        sort: bool = True,
+        observed: bool = True,
+        dropna: bool = True,
+    ) -> GroupLayout:
+        return regression.group(
+            self._frame, by=by, level=level, sort=sort, observed=observed, dropna=dropna
+        )
+
+    fit.__doc__ = regression.fit.__doc__
+    group.__doc__ = regression.group.__doc__

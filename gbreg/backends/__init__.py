@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Interchangeable engines: `Problem` in, `Estimates` out.
+
+A backend is looked up by name and imported on first use. Nothing falls back: an
+unknown name or a missing dependency raises and says what to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from gbreg.errors import MissingExtraError, SpecError
+from gbreg.problem import Estimates, FitOptions, Problem
+from gbreg.suggest import nearest
+
+# Called with the number of rows finished since the last call, between pieces of
+# work. May raise, which abandons the fit: that is how a fit is cancelled.
+Progress = Callable[[int], None]
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """What `gbreg.fit` needs of an engine.
+
+    All backends return the same statuses and flags and agree to 1e-10 relative on
+    well-posed problems. They never raise for what the numbers hold.
+    """
+
+    name: str
+
+    def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates: ...
+
+
+_WHERE = {
+    "numba": ("gbreg.backends._numba", "NumbaBackend"),
+    "numpy": ("gbreg.backends._numpy", "NumpyBackend"),
+    "loky": ("gbreg.backends._loky", "LokyBackend"),
+}
+
+
+def get_backend(backend: str | Backend, n_jobs: int | None = None) -> Backend:
+    """The backend of that name with that many jobs, or the instance itself.
+
+    Raises
+    ------
+    SpecError
+        Unknown name, ``n_jobs`` that is not a positive integer or -1, or ``n_jobs``
+        beside an instance (which has its own).
+    MissingExtraError
+        The backend's package is not installed.
+    """
+    if n_jobs is not None and (
+        isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or (n_jobs < 1 and n_jobs != -1)
+    ):
+        raise SpecError(f"n_jobs must be a positive integer, -1 (all cores) or None, got {n_jobs!r}")
+    if not isinstance(backend, str):
+        if isinstance(backend, type) or not isinstance(backend, Backend):
+            raise SpecError(f"backend must be one of {sorted(_WHERE)} or a Backend instance, got {backend!r}")
+        if n_jobs is not None:
+            raise SpecError("n_jobs= and a Backend instance were both given; give n_jobs to the instance")
+        return backend
+    if backend not in _WHERE:
+        raise SpecError(f"unknown backend {backend!r}; choose from {sorted(_WHERE)}{nearest(backend, _WHERE)}")
+    module, name = _WHERE[backend]
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("gbreg"):
+            raise
+        raise MissingExtraError(
+            f"backend={backend!r} needs {error.name}, which is not installed: pip install {error.name}"
+        ) from error
+    made: Backend = factory(n_jobs=n_jobs)
+    return made

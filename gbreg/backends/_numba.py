@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""Compiled kernels over group ranges, run by a pool of threads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gbreg import kernels
+from gbreg.backends import Progress
+from gbreg.backends._long import extend_long_group, fit_long_group
+from gbreg.backends._packed import LONG_ROWS, ExtendedScratch, FastScratch, Run, as_token
+from gbreg.backends._ranges import cores, map_ranges, run_tasks
+from gbreg.problem import Estimates, FitOptions, IntArray, Problem
+
+RANGE_ROWS = 1 << 16  # rows between two chances to stop
+EXTENDED_ROWS = 1 << 13  # the same on the extended path, which is slower
+SERIAL_ROWS = 50_000  # below this a second thread costs more than it brings
+
+
+class NumbaBackend:
+    """The default engine: serial ``nogil`` kernels over group ranges, in threads.
+
+    Parameters
+    ----------
+    n_jobs : int, optional
+        Threads; -1 for all cores this process may use; None for one thread on small
+        problems and all cores on others. The numbers are the same to the last bit.
+    """
+
+    name = "numba"
+
+    def __init__(self, n_jobs: int | None = None) -> None:
+        self.n_jobs = n_jobs
+
+    def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
+        run = Run.start(problem, options, self._threads(problem.n_rows), progress)
+        k, t = problem.n_predictors, problem.n_targets
+        token = as_token(k)
+        room = int(min(run.sizes.max(initial=0), LONG_ROWS)) if options.mad else 0
+
+        def fast(g0: int, g1: int) -> None:
+            kernels.fit_groups(
+                run.X,
+                run.Y,
+                run.w,
+                run.offsets,
+                run.origin,
+                g0,
+                g1,
+                token,
+                run.settings,
+                *FastScratch.make(k, t, room),
+                run.P,
+                run.T,
+                run.status,
+                run.flags,
+                run.rank,
+                run.todo,
+            )
+
+        map_ranges(fast, problem, RANGE_ROWS, run.threads, progress)
+        if run.todo.any():
+            for g in np.flatnonzero(run.todo[:, 0] == kernels.LONG):
+                fit_long_group(run, int(g), token)
+            self._extend(run, np.flatnonzero(run.todo.any(axis=1)), room)
+        return run.estimates()
+
+    def _threads(self, n_rows: int) -> int:
+        if self.n_jobs is not None and self.n_jobs > 0:
+            return self.n_jobs
+        return 1 if self.n_jobs is None and n_rows < SERIAL_ROWS else cores()
+
+    @staticmethod
+    def _extend(run: Run, todo: IntArray, room: int) -> None:
+        """The extended path of the groups that asked for it, long ones by themselves."""
+        long = run.sizes[todo] > LONG_ROWS
+        for g in todo[long]:
+            extend_long_group(run, int(g))
+        groups = todo[~long]
+        if groups.size == 0:
+            return
+        done = np.cumsum(run.sizes[groups])
+        cuts = np.searchsorted(done, np.arange(EXTENDED_ROWS, done[-1], EXTENDED_ROWS))
+        tasks = [part for part in np.split(groups, np.unique(cuts)) if part.size]
+
+        def extended(part: IntArray) -> None:
+            kernels.extend_groups(
+                run.X,
+                run.Y,
+                run.w,
+                run.offsets,
+                run.origin,
+                part,
+                run.settings,
+                *ExtendedScratch.make(run.X.shape[0], run.Y.shape[0], room),
+                run.P,
+                run.T,
+                run.status,
+                run.flags,
+                run.rank,
+                run.dropped,
+                run.todo,
+            )
+
+        run_tasks(extended, tasks, [0] * len(tasks), run.threads, run.progress)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""The arrays that kernels read, write and scribble on, made from a `Problem`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gbreg import kernels
+from gbreg.backends import Progress
+from gbreg.problem import LIMITS, Estimates, FitOptions, FloatArray, IntArray, Problem, Status
+
+LONG_ROWS = 1 << 16  # longer groups are summed in blocks
+UNROLLED = 8  # predictor counts that get a kernel of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One problem on its way through the kernels."""
+
+    X: FloatArray
+    Y: FloatArray
+    w: FloatArray
+    offsets: IntArray
+    origin: FloatArray
+    settings: kernels.Settings
+    P: FloatArray
+    T: FloatArray
+    status: Any
+    flags: Any
+    rank: IntArray
+    dropped: Any
+    todo: Any
+    threads: int
+    progress: Progress
+
+    @classmethod
+    def start(cls, problem: Problem, options: FitOptions, threads: int, progress: Progress) -> Run:
+        g, k, t = problem.n_groups, problem.n_predictors, problem.n_targets
+        p = k + options.intercept
+        origin = problem.origin
+        if origin is None:
+            origin = np.empty((0, k + t))
+            origin.flags.writeable = False  # the type the kernels are compiled for
+        settings = kernels.Settings(
+            intercept=options.intercept,
+            min_nobs=options.min_nobs,
+            force_extended=options.precision == "extended",
+            drop=options.on_collinear == "drop",
+            mad=options.mad,
+            long_rows=LONG_ROWS,
+            **LIMITS._asdict(),
+        )
+        width = kernels.CENTER + 2 * k + k * (k - 1) // 2 + p + p * (p - 1) // 2
+        return cls(
+            X=problem.X,
+            Y=problem.Y,
+            w=problem.w,
+            offsets=problem.offsets,
+            origin=origin,
+            settings=settings,
+            P=np.full((g, width), np.nan),
+            T=np.full((g, t, kernels.PARAMS + p), np.nan),
+            status=np.full((g, t), Status.NO_DATA, dtype=np.uint8),
+            flags=np.zeros((g, t), dtype=np.uint8),
+            rank=np.zeros((g, 1), dtype=np.int64),
+            dropped=np.zeros((g, 1, k), dtype=np.bool_),
+            todo=np.zeros((g, 1 + t), dtype=np.uint8),
+            threads=threads,
+            progress=progress,
+        )
+
+    @property
+    def columns(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return self.X, self.Y, self.w
+
+    @property
+    def sizes(self) -> IntArray:
+        return np.diff(self.offsets)
+
+    def estimates(self) -> Estimates:
+        """Views of the packed records under their names."""
+        k, t = self.X.shape[0], self.Y.shape[0]
+        p = k + self.settings.intercept
+        shared = self.P[:, None, :]
+        ends = np.cumsum([kernels.CENTER, k, k, k * (k - 1) // 2, p, p * (p - 1) // 2])
+        center, norm, xcorr, root, corr = (
+            shared[:, :, a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)
+        )
+        return Estimates(
+            params=self.T[:, :, kernels.PARAMS :],
+            level=self.T[:, :, kernels.LEVEL],
+            resid_norm=self.T[:, :, kernels.RESID_NORM],
+            target_norm=self.T[:, :, kernels.TARGET_NORM],
+            mad=self.T[:, :, kernels.MAD],
+            status=self.status,
+            flags=self.flags,
+            nobs=self.sizes[:, None],
+            rank=self.rank,
+            wsum=shared[:, :, kernels.WSUM],
+            log_wsum=shared[:, :, kernels.LOG_WSUM],
+            root=root,
+            corr=corr,
+            center=center,
+            norm=norm,
+            xcorr=xcorr,
+            pivot=shared[:, :, kernels.PIVOT],
+            dropped=self.dropped,
+            pattern=np.zeros(t, dtype=np.int64),
+        )
+
+
+def as_token(k: int) -> Any:
+    """See `gbreg.kernels`: a tuple for the unrolled counts, an array for the others."""
+    return (0,) * k if k <= UNROLLED else np.zeros(k, dtype=np.int8)
+
+
+class FastScratch(NamedTuple):
+    """Scratch of the fast path, in the order `kernels.fit_groups` takes it."""
+
+    ref: FloatArray
+    sums: FloatArray
+    mean: FloatArray
+    cross: FloatArray
+    factor: FloatArray
+    diag: FloatArray
+    inverse: FloatArray
+    step: FloatArray
+    coef: FloatArray
+    low: FloatArray
+    shift: FloatArray
+    grad: FloatArray
+    resid: FloatArray
+
+    @classmethod
+    def make(cls, k: int, t: int, rows: int) -> FastScratch:
+        c = k + t
+        return cls(
+            ref=np.empty(c),
+            sums=np.zeros(c + 1),
+            mean=np.empty(c),
+            cross=np.zeros(k * (k + 1) // 2 + t * (k + 1)),
+            factor=np.empty((k, k)),
+            diag=np.empty(k),
+            inverse=np.empty((k, k)),
+            step=np.empty(k),
+            coef=np.empty((t, k)),
+            low=np.empty((t, k)),
+            shift=np.empty(t),
+            grad=np.zeros(t * (k + 1)),
+            resid=np.empty(rows),
+        )
+
+
+class ExtendedScratch(NamedTuple):
+    """Scratch of the extended path, in the order `kernels.extend_groups` takes it."""
+
+    low: FloatArray
+    high: FloatArray
+    S: FloatArray
+    at: kernels.At
+    row: FloatArray
+    exponent: IntArray
+    kept: Any
+    known: Any
+    resid: FloatArray
+
+    @classmethod
+    def make(cls, k: int, t: int, rows: int) -> ExtendedScratch:
+        c = k + t
+        widths = {
+            "low": c + 1,
+            "high": c + 1,
+            "scale": c + 1,
+            "largest": c,
+            "ref": c,
+            "sums": c + 2,
+            "gain": k,
+            "wsum": 1,
+            "mean": c,
+            "cross": k * (k + 1) // 2 + t * (k + 1),
+            "factor": k * k,
+            "diag": k,
+            "inverse": k * k,
+            "coef": t * k,
+            "shift": t,
+            "grad": t * (k + 1),
+            "step": k,
+            "spot": k,
+            "rss": t,
+        }
+        starts = [0, *np.cumsum(list(widths.values())).tolist()]
+        return cls(
+            low=np.empty(c + 1),
+            high=np.empty(c + 1),
+            S=np.zeros((starts[-1], 2)),
+            at=kernels.At(**dict(zip(widths, starts[:-1], strict=True)), size=starts[-1]),
+            row=np.empty((c, 2)),
+            exponent=np.empty(c + 1, dtype=np.int64),
+            kept=np.empty(k, dtype=np.uint8),
+            known=np.empty(k + 1, dtype=np.uint8),
+            resid=np.empty(rows),
+        )

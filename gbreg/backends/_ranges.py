@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""Parallelism is a map over group ranges."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from gbreg.backends import Progress
+from gbreg.problem import Problem
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+def cores() -> int:
+    """Cores this process may use: affinity, container quota and ``NUMBA_NUM_THREADS``.
+
+    joblib sets ``NUMBA_NUM_THREADS=1`` in its workers, so a fit inside a parallel
+    job uses one thread unless ``n_jobs`` says otherwise.
+    """
+    import joblib
+
+    limit = os.environ.get("NUMBA_NUM_THREADS", "")
+    available = int(joblib.cpu_count())
+    return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available
+
+
+def run_tasks(
+    work: Callable[[A], T],
+    tasks: Sequence[A],
+    sizes: Sequence[int],
+    n_threads: int,
+    progress: Progress,
+) -> list[T]:
+    """``work(task)`` for each task, results in order; ``progress(size)`` after each.
+
+    The calling thread waits in Python between tasks, so Ctrl-C arrives between them;
+    whatever stops it also cancels the tasks that have not started.
+    """
+    results = []
+    if n_threads == 1 or len(tasks) <= 1:
+        for task, size in zip(tasks, sizes, strict=True):
+            results.append(work(task))
+            progress(size)
+        return results
+    # A pool per call: nothing outlives the fit, so forked children start clean.
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="gbreg")
+    try:
+        futures = [pool.submit(work, task) for task in tasks]
+        for future, size in zip(futures, sizes, strict=True):
+            results.append(future.result())
+            progress(size)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return results
+
+
+def map_ranges(
+    work: Callable[[int, int], T],
+    problem: Problem,
+    rows: int,
+    n_threads: int,
+    progress: Progress,
+) -> list[T]:
+    """``work(g0, g1)`` over group ranges of about ``rows`` rows, results in order."""
+    ranges = list(problem.split(rows))
+    sizes = [int(problem.offsets[g1] - problem.offsets[g0]) for g0, g1 in ranges]
+    return run_tasks(lambda span: work(*span), ranges, sizes, n_threads, progress)

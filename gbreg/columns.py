@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: MIT
+"""Columns of the frame as numbers: the dtype is checked before anything is converted."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gbreg.errors import ColumnError, DTypeError, SpecError
+from gbreg.problem import BoolArray, FloatArray
+from gbreg.suggest import nearest
+
+_EXPRESSION: Any = getattr(pd.api.typing, "Expression", ())  # pandas.col came with pandas 3
+_EXACT = 2**53  # float64 holds every integer up to here
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the frame, or one derived from it."""
+
+    name: Hashable  # what it is called in the result
+    source: Any  # a label, a callable of the frame, or a pandas.col expression
+
+    @property
+    def label(self) -> Hashable | None:
+        """The label in the frame, None when derived."""
+        return None if _is_code(self.source) else self.source
+
+    def portable(self) -> Column:
+        """Without code: a derived column becomes the plain column of its name."""
+        return Column(self.name, self.name) if _is_code(self.source) else self
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a column says, to the last bit.
+
+    ``values`` is float64 with NaN where a value is missing. Only if the dtype is an
+    integer and some ``|value| > 2**53`` it is int64 or uint64; ``missing`` then marks
+    the rows without a value (their ``values`` are 0), or is None if there are none.
+    """
+
+    values: NDArray[Any]  # (n,) float64, int64 or uint64
+    missing: BoolArray | None = None  # (n,), integers only
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the values are integers beyond 2**53."""
+        return self.values.dtype.kind != "f"
+
+    def is_missing(self) -> BoolArray:
+        """(n,) rows without a value: NaN or NA."""
+        if self.is_integer:
+            return np.zeros(self.values.shape, dtype=np.bool_) if self.missing is None else self.missing
+        missing: BoolArray = np.isnan(self.values)
+        return missing
+
+    def as_float(self) -> FloatArray:
+        """(n,) float64, NaN for missing; integers beyond 2**53 are rounded."""
+        if not self.is_integer:
+            return self.values
+        out = self.values.astype(np.float64)
+        if self.missing is not None:
+            out[self.missing] = np.nan
+        return out
+
+    def take(self, rows: NDArray[Any]) -> Numbers:
+        """Its rows in another order; rows -1 become missing."""
+        absent = rows < 0
+        if not len(self.values):
+            return Numbers(np.full(rows.shape, np.nan))
+        values = self.values.take(rows, mode="clip")
+        if not self.is_integer:
+            values[absent] = np.nan
+            return Numbers(values)
+        values[absent] = 0
+        missing = absent | self.is_missing().take(rows, mode="clip")
+        return Numbers(values, missing if missing.any() else None)
+
+
+def is_label(value: object) -> bool:
+    """Whether ``value`` can be one column label: a hashable scalar, or a tuple of such."""
+    if isinstance(value, tuple):
+        return all(part is None or is_label(part) for part in value)
+    if value is None or callable(value) or isinstance(value, (pd.Grouper, Column, slice)):
+        return False
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        return False
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def is_label_list(value: object) -> bool:
+    """Whether ``value`` is a list (a tuple is one label) of labels only."""
+    return isinstance(value, list) and all(is_label(item) for item in value)
+
+
+def as_columns(what: object, role: str) -> tuple[Column, ...]:
+    """Columns of ``linear=`` or ``targets=``.
+
+    Parameters
+    ----------
+    what : list
+        Of labels, ``(name, callable)`` or ``(name, expression)`` pairs, and bare
+        `pandas.col` expressions (named by their repr). One of these alone means a list of one.
+    role : str
+        The argument's name, for messages.
+
+    Raises
+    ------
+    SpecError
+        For anything else.
+    """
+    items = what if isinstance(what, list) else [what]
+    return tuple(_as_column(item, role) for item in items)
+
+
+def check_labels(frame: pd.DataFrame, labels: Sequence[Hashable], role: str) -> None:
+    """Raise unless each label is exactly one column of the frame.
+
+    Raises
+    ------
+    ColumnError
+        Names all missing labels at once, each with the nearest label.
+    SpecError
+        Names the labels that stand for several columns.
+    """
+    found = [_locate(frame.columns, label) for label in labels]
+    if missing := [label for label, where in zip(labels, found, strict=True) if where is None]:
+        hints = ", ".join(f"{label!r}{_hint(frame.columns, label)}" for label in missing)
+        raise ColumnError(f"{role}= names what is not a column of the frame: {hints}")
+    if several := [label for label, where in zip(labels, found, strict=True) if where == -1]:
+        partial = isinstance(frame.columns, pd.MultiIndex) and any(
+            label not in list(frame.columns) for label in several
+        )
+        advice = "give the full tuple of a column" if partial else "rename the duplicates"
+        raise SpecError(f"{role}= needs one column per label, but {several} select several; {advice}")
+
+
+def column_at(frame: pd.DataFrame, label: Hashable, role: str) -> pd.Series[Any]:
+    """Return the one column called ``label``."""
+    check_labels(frame, (label,), role)
+    column: Any = frame  # a label may be any hashable, which the stubs do not allow
+    if isinstance(frame.columns, pd.MultiIndex):  # [] warns about speed where columns are unsorted
+        return column.iloc[:, _locate(frame.columns, label)]  # type: ignore[no-any-return]
+    return column[label]  # type: ignore[no-any-return]
+
+
+def read_column(frame: pd.DataFrame, column: Column, role: str) -> Numbers:
+    """Read a column as exact numbers; see `Numbers`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    column : Column
+        A callable or expression may give a Series (aligned by index), an array of the
+        frame's length, or a scalar. Errors inside a callable are not touched.
+    role : str
+        The argument's name, for messages.
+
+    Raises
+    ------
+    ColumnError, SpecError
+        The label is not one column; or what was derived does not fit the frame.
+    DTypeError
+        The dtype is not numeric or boolean.
+    """
+    what = f"{column.name!r} in {role}="
+    return _on_rows(_evaluate(frame, column.source, role), frame, what)
+
+
+def read_mask(frame: pd.DataFrame, where: object) -> BoolArray | None:
+    """``where=`` as (n,) bool, or None.
+
+    A Series is aligned by index, an array goes by length; labels, callables and
+    expressions are evaluated first. A missing value is refused: it is neither.
+    """
+    if where is None:
+        return None
+    numbers = _on_rows(_evaluate(frame, where, "where"), frame, "where=", kinds="b")
+    if gaps := int(numbers.is_missing().sum()):
+        raise SpecError(
+            f"where= has no value for {gaps} of {len(frame)} rows; say which to take: .fillna(False)"
+        )
+    return numbers.values.astype(np.bool_)
+
+
+def read_weights(frame: pd.DataFrame, weights: object) -> FloatArray | None:
+    """``weights=`` as (n,) float64, or None; NaN stays NaN, nothing is judged here."""
+    if weights is None:
+        return None
+    what = f"{weights!r} in weights=" if is_label(weights) else "weights="
+    return _on_rows(_evaluate(frame, weights, "weights"), frame, what).as_float()
+
+
+def _is_code(source: object) -> bool:
+    return isinstance(source, _EXPRESSION) or callable(source)
+
+
+def _as_column(item: object, role: str) -> Column:
+    if isinstance(item, Column):
+        return item
+    if isinstance(item, _EXPRESSION):
+        return Column(repr(item), item)
+    if is_label(item):
+        return Column(item, item)
+    if isinstance(item, tuple) and len(item) == 2 and is_label(item[0]) and _is_code(item[1]):
+        return Column(*item)
+    if callable(item):
+        advice = "; a callable needs a name: ('name', callable)"
+    elif isinstance(item, (pd.Index, np.ndarray)):
+        advice = "; for several labels use list(...)"
+    elif isinstance(item, (pd.Series, pd.DataFrame, tuple)):
+        advice = "; put values into the frame first, with assign"
+    else:
+        advice = ""
+    raise SpecError(
+        f"{role}= takes a list of labels, (name, callable) pairs or pandas.col expressions, "
+        f"got {type(item).__name__}{advice}"
+    )
+
+
+def _locate(columns: pd.Index[Any], label: Hashable) -> int | None:
+    """Position of the one column with this label; None if there is none, -1 if there are several."""
+    if isinstance(columns, pd.MultiIndex):
+        prefix = label if isinstance(label, tuple) else (label,)
+        at = [i for i, column in enumerate(columns) if column[: len(prefix)] == prefix]
+        if not at:
+            return None
+        return at[0] if len(at) == 1 and len(prefix) == columns.nlevels else -1
+    try:
+        where = columns.get_loc(label)
+    except (KeyError, TypeError, pd.errors.InvalidIndexError):
+        return None
+    return int(where) if isinstance(where, (int, np.integer)) else -1
+
+
+def _hint(columns: pd.Index[Any], label: Hashable) -> str:
+    if isinstance(label, tuple) and label and all(_locate(columns, part) is not None for part in label):
+        return " (a tuple is one label; for several columns give a list)"
+    return nearest(label, columns)
+
+
+def _evaluate(frame: pd.DataFrame, source: Any, role: str) -> Any:
+    """Evaluate a label, callable or expression; a row-aligned object stands for itself."""
+    if isinstance(source, _EXPRESSION):
+        return _expression(frame, source)
+    if callable(source):
+        return source(frame)
+    return column_at(frame, source, role) if is_label(source) else source
+
+
+def _expression(frame: pd.DataFrame, expression: Any) -> Any:
+    """Values of a `pandas.col` expression; ``assign`` is the public way to evaluate one."""
+    if isinstance(frame.columns, pd.MultiIndex):  # assign wants plain labels; tuples stay labels
+        frame = frame.set_axis(pd.Index(list(frame.columns), tupleize_cols=False), axis=1)
+    name = "derived"
+    while name in frame.columns:
+        name += "_"
+    return frame.assign(**{name: expression}).iloc[:, -1]
+
+
+def _on_rows(value: Any, frame: pd.DataFrame, what: str, kinds: str = "biuf") -> Numbers:
+    """Numbers of a Series (aligned by index), an array (by length) or a scalar, one per row."""
+    if isinstance(value, pd.Series):
+        return _aligned(_numbers(value, what, kinds), value.index, frame.index, what)
+    if isinstance(value, (pd.Index, pd.api.extensions.ExtensionArray)):
+        value = pd.Series(value)
+    elif not isinstance(value, pd.DataFrame):
+        value = np.asarray(value)
+        if value.ndim == 0:
+            value = np.full(len(frame), value[()])
+    if value.shape != (len(frame),):
+        raise SpecError(f"{what} must have one value per row, {len(frame)}, got shape {value.shape}")
+    return _numbers(value, what, kinds)
+
+
+def _aligned(numbers: Numbers, own: pd.Index[Any], index: pd.Index[Any], what: str) -> Numbers:
+    if own is index or own.equals(index):
+        return numbers
+    if not own.is_unique:
+        raise SpecError(f"{what} cannot be aligned with the frame: its index differs and has duplicates")
+    rows = own.get_indexer(index)
+    if len(rows) and (rows < 0).all():
+        raise SpecError(f"{what} shares no index label with the frame; for values by position pass an array")
+    return numbers.take(rows)
+
+
+def _numbers(values: Any, what: str, kinds: str) -> Numbers:
+    """Numbers of a Series or a one-dimensional array."""
+    if isinstance(values.dtype, pd.SparseDtype):
+        values = np.asarray(values)
+    _check_dtype(values.dtype, what, kinds)
+    plain = isinstance(values.dtype, np.dtype)
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind not in "iu" or size < 8:  # float64 holds them
+        if plain:
+            return Numbers(np.asarray(values).astype(np.float64, copy=False))
+        return Numbers(values.to_numpy(dtype=np.float64, na_value=np.nan))
+    whole = np.dtype(np.int64 if kind == "i" else np.uint64)
+    if plain:
+        integers, missing = np.asarray(values).astype(whole, copy=False), None
+    else:
+        gaps = np.asarray(values.isna(), dtype=np.bool_)
+        integers = values.to_numpy(dtype=whole, na_value=0)
+        missing = gaps if gaps.any() else None
+    numbers = Numbers(integers, missing)
+    exact = not len(integers) or (integers.max() <= _EXACT and integers.min() >= -_EXACT)
+    return Numbers(numbers.as_float()) if exact else numbers
+
+
+def _check_dtype(dtype: Any, what: str, kinds: str) -> None:
+    if kinds == "b":
+        if dtype.kind != "b":
+            raise DTypeError(f"{what} must be boolean, got dtype {dtype}; compare it with something first")
+    elif dtype.kind not in kinds:
+        advice = _ADVICE.get(dtype.kind, "convert it, for instance with .astype('float64')")
+        if isinstance(dtype, pd.CategoricalDtype):
+            advice = "make indicator columns of it, or group by it"
+        raise DTypeError(f"{what} has dtype {dtype}, which cannot be fitted; {advice}")
+    elif dtype.kind == "f" and dtype.itemsize > 8:
+        raise DTypeError(f"{what} has dtype {dtype}, wider than float64; use .astype('float64')")
+
+
+_ADVICE = {
+    "c": "fit its real and imaginary parts",
+    "M": "subtract a time and divide by a unit: (t - t0) / pandas.Timedelta('1s')",
+    "m": "divide it by a unit: dt / pandas.Timedelta('1s')",
+}

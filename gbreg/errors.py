@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""Everything gbreg raises or warns with.
+
+Each error also inherits from the built-in a caller would expect, takes one
+message, and survives pickling, so it crosses process boundaries unchanged.
+"""
+
+from __future__ import annotations
+
+
+class GbregError(Exception):
+    """Base class of every error raised by gbreg."""
+
+
+class SpecError(GbregError, ValueError):
+    """The call asks for something undefined or contradictory."""
+
+
+class ColumnError(GbregError, KeyError):
+    """A label is not a column of the frame."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class DTypeError(GbregError, TypeError):
+    """A column's dtype cannot be fitted."""
+
+
+class MissingDataError(GbregError, ValueError):
+    """``missing="raise"`` met missing or infinite values."""
+
+
+class WeightsError(GbregError, ValueError):
+    """Weights are negative, missing or infinite."""
+
+
+class CollinearityError(GbregError, ValueError):
+    """``on_collinear="raise"`` met a rank-deficient group."""
+
+
+class MissingExtraError(GbregError, ImportError):
+    """An optional dependency is needed; the message has its ``pip install`` line."""
+
+
+class GbregWorkerError(GbregError, RuntimeError):
+    """A worker process died or could not be fed; names the group range."""
+
+
+class GbregWarning(UserWarning):
+    """One per call: what could not be fitted, counted by reason."""

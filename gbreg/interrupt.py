@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Ctrl-C and progress: a fit can be watched and left at any time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from gbreg.errors import MissingExtraError
+
+T = TypeVar("T")
+
+
+class Cancelled(BaseException):
+    """Unwinds a fit whose caller has left; never seen by users."""
+
+
+class Ticker:
+    """The backends' progress callback: advances a bar, and stops a fit nobody waits for."""
+
+    def __init__(self, advance: Callable[[int], object] | None = None) -> None:
+        self._advance = advance
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def __call__(self, rows: int) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled
+        if self._advance is not None and rows:
+            self._advance(rows)
+
+
+@contextmanager
+def ticker(show: bool, n_rows: int) -> Iterator[Ticker]:
+    """A `Ticker`, with a tqdm bar over ``n_rows`` if asked for."""
+    if not show:
+        yield Ticker()
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("progress=True needs tqdm: pip install 'gbreg[progress]'") from error
+    with tqdm(total=n_rows, unit="row", unit_scale=True, desc="gbreg") as bar:
+        yield Ticker(bar.update)
+
+
+def interruptible(work: Callable[[], T], tick: Ticker) -> T:
+    """``work()`` in a helper thread while this one waits for it, or for Ctrl-C.
+
+    Sorting and factorising millions of keys are single calls that a signal cannot
+    enter. On an interrupt the helper is told to stop at its next tick, and what it
+    holds is dropped; the caller gets its prompt back at once. Signals only reach the
+    main thread, so in any other ``work`` runs in place.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # handed to the caller below
+            failure.append(error)
+
+    helper = threading.Thread(target=run, name="gbreg-fit", daemon=True)
+    helper.start()
+    try:
+        helper.join()
+    except BaseException:
+        tick.cancel()
+        raise
+    if failure:
+        raise failure[0]
+    return outcome[0]

@@ -1,0 +1,1457 @@
+# SPDX-License-Identifier: MIT
+"""Every compiled kernel: plain loops that read inputs, write outputs, never raise.
+
+Order of the file: double-double primitives, medians, the fast path, the extended path,
+drivers over groups, blocks of long groups.
+
+Columns: ``X`` (k, n), ``Y`` (t, n); ``c = k + t``. ``origin`` (g, c) has no rows when there is
+none. Cross products are kept flat: the lower triangle of the predictors row by row
+(k (k + 1) / 2), then for each target its k products with the predictors and its sum of
+squares.
+
+``token`` carries the number of predictors: a tuple of that length makes it a constant
+that unrolls the loops (one compilation per k), an array makes it a run-time value.
+
+Outputs are packed, one record a group, so that a group's numbers are one stream of memory:
+
+- ``P`` (g, ...) what targets share: sum of weights, sum of their logarithms, smallest pivot, then
+  center (k), norm (k), xcorr (k (k - 1) / 2), root (p), corr (p (p - 1) / 2);
+- ``T`` (g, t, 4 + p) level, resid_norm, target_norm, mad, then the coefficients;
+- ``status``, ``flags`` (g, t), ``rank`` (g, 1), ``dropped`` (g, 1, k) as in `gbreg.problem.Estimates`;
+- ``todo`` (g, 1 + t): the whole group, or one target, needs the extended path; ``LONG`` in the
+  first column leaves the group to the block driver.
+
+Kernels take plain arrays, not records of arrays, and leave by one exit: numba then drops its
+reference counts, whose atomics cost four times the arithmetic of a group of five rows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gbreg._jit import inlined, kernel, product_error
+from gbreg.problem import FloatArray, IntArray
+
+# Status and Flag of gbreg.problem as plain integers; a test holds them equal.
+OK, SATURATED, TOO_FEW_ROWS, NO_DATA, RANK_DEFICIENT, NOT_CONVERGED, OVERFLOW = 0, 1, 2, 3, 4, 5, 6
+ILL_CONDITIONED, CONSTANT_TARGET, PERFECT_FIT, EXTENDED = 1, 2, 4, 8
+
+WSUM, LOG_WSUM, PIVOT, CENTER = 0, 1, 2, 3  # places in P
+LEVEL, RESID_NORM, TARGET_NORM, MAD, PARAMS = 0, 1, 2, 3, 4  # places in T
+ASKED, LONG = 1, 2  # values in todo
+
+SMALLEST_NORMAL = 2.0**-1022
+
+
+class Settings(NamedTuple):
+    """Options and limits as numbers."""
+
+    intercept: bool
+    min_nobs: int
+    force_extended: bool
+    drop: bool  # on_collinear="drop"
+    mad: bool
+    long_rows: int  # groups with more rows are left to the block driver
+    pivot: float
+    rss: float
+    tiny: float
+    huge: float
+    spread: float
+    rank: float
+    ill: float
+    perfect: float
+
+
+# --------------------------------------------------------------------------- double-double
+# Dekker 1971, Knuth TAOCP 4.2.2, and Joldes, Muller, Popescu 2017 (relative error < 2^-103).
+
+
+@inlined
+def two_sum(a: float, b: float) -> tuple[float, float]:
+    s = a + b
+    v = s - a
+    return s, (a - (s - v)) + (b - v)
+
+
+@inlined
+def quick_two_sum(a: float, b: float) -> tuple[float, float]:
+    s = a + b
+    return s, b - (s - a)
+
+
+@inlined
+def two_product(a: float, b: float) -> tuple[float, float]:
+    p = a * b
+    return p, product_error(a, b, p)
+
+
+@inlined
+def dd_add(ah: float, al: float, bh: float, bl: float) -> tuple[float, float]:
+    s, e = two_sum(ah, bh)
+    t, f = two_sum(al, bl)
+    s, e = quick_two_sum(s, e + t)
+    return quick_two_sum(s, e + f)
+
+
+@inlined
+def dd_mul(ah: float, al: float, bh: float, bl: float) -> tuple[float, float]:
+    p, e = two_product(ah, bh)
+    return quick_two_sum(p, e + (ah * bl + al * bh))
+
+
+@inlined
+def dd_mul_float(ah: float, al: float, b: float) -> tuple[float, float]:
+    p, e = two_product(ah, b)
+    return quick_two_sum(p, e + al * b)
+
+
+@kernel
+def dd_div(ah: float, al: float, bh: float, bl: float) -> tuple[float, float]:
+    q1 = ah / bh
+    ph, pl = dd_mul_float(bh, bl, q1)
+    rh, rl = dd_add(ah, al, -ph, -pl)
+    q2 = rh / bh
+    ph, pl = dd_mul_float(bh, bl, q2)
+    rh, rl = dd_add(rh, rl, -ph, -pl)
+    q3 = rh / bh
+    q1, q2 = quick_two_sum(q1, q2)
+    return dd_add(q1, q2, q3, 0.0)
+
+
+@kernel
+def dd_sqrt(ah: float, al: float) -> float:
+    """Square root of a double-double, rounded to a float."""
+    if ah <= 0.0:
+        return 0.0
+    r = math.sqrt(ah)
+    p, e = two_product(r, r)
+    h, low = dd_add(ah, al, -p, -e)
+    return r + h / (2.0 * r)
+
+
+@kernel
+def accumulate(S: FloatArray, a: int, h: float, low: float) -> None:
+    """Add a double-double to entry a of S (size, 2)."""
+    S[a, 0], S[a, 1] = dd_add(S[a, 0], S[a, 1], h, low)
+
+
+@kernel
+def put(S: FloatArray, a: int, h: float, low: float) -> None:
+    S[a, 0] = h
+    S[a, 1] = low
+
+
+# --------------------------------------------------------------------------- medians
+
+
+@kernel
+def select(values: FloatArray, n: int, rank: int) -> float:
+    """The rank-th smallest of values[:n], which is reordered so that it stands at its place."""
+    left = 0
+    right = n - 1
+    seed = np.uint64(n)
+    while right - left > 16:
+        # a pseudo-random pivot: no order of the rows makes this quadratic
+        seed = seed * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+        pivot = values[left + np.int64((seed >> np.uint64(33)) % np.uint64(right - left + 1))]
+        i = left
+        j = right
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if rank <= j:
+            right = j
+        elif rank >= i:
+            left = i
+        else:
+            return values[rank]
+    for i in range(left + 1, right + 1):
+        v = values[i]
+        j = i - 1
+        while j >= left and values[j] > v:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = v
+    return values[rank]
+
+
+@kernel
+def median(values: FloatArray, n: int) -> float:
+    """Median of values[:n], which are reordered."""
+    half = n // 2
+    upper = select(values, n, half)
+    lower = upper
+    if n % 2 == 0:
+        lower = values[0]
+        for i in range(1, half):
+            lower = max(lower, values[i])
+    return 0.5 * lower + 0.5 * upper
+
+
+@kernel
+def median_deviation(values: FloatArray, n: int) -> float:
+    """median(|v - median(v)|) of values[:n], which are overwritten."""
+    middle = median(values, n)
+    for i in range(n):
+        values[i] = abs(values[i] - middle)
+    return median(values, n)
+
+
+# --------------------------------------------------------------------------- the fast path
+
+
+@inlined
+def log_sum(w: FloatArray, lo: int, hi: int) -> float:
+    """Sum of log(w[lo:hi]), with few logarithms."""
+    total = 0.0
+    product = 1.0
+    for i in range(lo, hi):
+        if 1e-100 <= w[i] <= 1e100:
+            product *= w[i]
+            if not (1e-100 <= product <= 1e100):
+                total += math.log(product)
+                product = 1.0
+        else:
+            total += math.log(w[i])
+    if product != 1.0:
+        total += math.log(product)
+    return total
+
+
+@inlined
+def set_reference(X: FloatArray, Y: FloatArray, lo: int, token: Any, use: bool, ref: FloatArray) -> None:
+    """The first row of the group into ref (c,), or zeros."""
+    k = len(token)
+    for j in range(k):
+        ref[j] = X[j, lo] if use else 0.0
+    for q in range(Y.shape[0]):
+        ref[k + q] = Y[q, lo] if use else 0.0
+
+
+@inlined
+def add_sums(
+    X: FloatArray, Y: FloatArray, w: FloatArray, lo: int, hi: int, token: Any, ref: FloatArray, sums: FloatArray
+) -> None:
+    """Add weighted sums of the columns about ref, then of the weights, to sums (c + 1,)."""
+    k = len(token)
+    t = Y.shape[0]
+    for i in range(lo, hi):
+        wi = w[i]
+        for j in range(k):
+            sums[j] += wi * (X[j, i] - ref[j])
+        for q in range(t):
+            sums[k + q] += wi * (Y[q, i] - ref[k + q])
+        sums[k + t] += wi
+
+
+@inlined
+def set_mean(sums: FloatArray, intercept: bool, mean: FloatArray) -> None:
+    c = mean.shape[0]
+    for j in range(c):
+        mean[j] = sums[j] / sums[c] if intercept else 0.0
+
+
+@inlined
+def add_cross(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    lo: int,
+    hi: int,
+    token: Any,
+    ref: FloatArray,
+    mean: FloatArray,
+    row: FloatArray,
+    cross: FloatArray,
+) -> None:
+    """Add centred cross products of rows lo:hi to cross; row (k,) is scratch."""
+    k = len(token)
+    t = Y.shape[0]
+    for i in range(lo, hi):
+        wi = w[i]
+        a = 0
+        for j in range(k):
+            row[j] = (X[j, i] - ref[j]) - mean[j]
+            v = wi * row[j]
+            for m in range(j + 1):
+                cross[a + m] += v * row[m]
+            a += j + 1
+        for q in range(t):
+            y = (Y[q, i] - ref[k + q]) - mean[k + q]
+            v = wi * y
+            for j in range(k):
+                cross[a + j] += v * row[j]
+            cross[a + k] += v * y
+            a += k + 1
+
+
+@inlined
+def factorise(
+    token: Any,
+    ref: FloatArray,
+    sums: FloatArray,
+    mean: FloatArray,
+    cross: FloatArray,
+    factor: FloatArray,
+    diag: FloatArray,
+    s: Settings,
+) -> float:
+    """S = L D L' with unit lower L; returns the smallest pivot relative to its S_jj.
+
+    NaN where the fast path must not go on: sums out of range, a pivot that is not
+    positive, a reference row so far out that centring cancels, or a column so nearly
+    constant that rounding of the data may be all that varies.
+    """
+    k = len(token)
+    wsum = sums[mean.shape[0]]
+    smallest = 1.0 if s.tiny < wsum < s.huge else math.nan
+    a = 0
+    for i in range(k):
+        for j in range(i):
+            v = cross[a + j]
+            for m in range(j):
+                v -= factor[i, m] * factor[j, m] * diag[m]
+            factor[i, j] = v / diag[j]
+        own = cross[a + i]
+        v = own
+        for m in range(i):
+            v -= factor[i, m] * factor[i, m] * diag[m]
+        diag[i] = v
+        center = 2.0 * s.rank * (ref[i] + mean[i])
+        near = v <= center * center * wsum or own <= s.spread * wsum * mean[i] * mean[i]
+        if s.tiny < own < s.huge and v > 0.0 and not (s.intercept and near):
+            smallest = min(smallest, v / own)
+        else:
+            smallest = math.nan
+        a += i + 1
+    return smallest
+
+
+@inlined
+def solve(token: Any, factor: FloatArray, diag: FloatArray, v: FloatArray) -> None:
+    """Solve L D L' x = v (k,) in place."""
+    k = len(token)
+    for j in range(k):
+        for m in range(j):
+            v[j] -= factor[j, m] * v[m]
+    for j in range(k):
+        v[j] /= diag[j]
+    for j in range(k - 1, -1, -1):
+        for m in range(j + 1, k):
+            v[j] -= factor[m, j] * v[m]
+
+
+@inlined
+def first_coef(
+    token: Any, cross: FloatArray, factor: FloatArray, diag: FloatArray, step: FloatArray, coef: FloatArray
+) -> None:
+    """Coefficients (t, k) from the normal equations, before refinement."""
+    k = len(token)
+    a = k * (k + 1) // 2
+    for q in range(coef.shape[0]):
+        for j in range(k):
+            step[j] = cross[a + j]
+        solve(token, factor, diag, step)
+        for j in range(k):
+            coef[q, j] = step[j]
+        a += k + 1
+
+
+@inlined
+def add_gradient(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    lo: int,
+    hi: int,
+    token: Any,
+    ref: FloatArray,
+    mean: FloatArray,
+    coef: FloatArray,
+    row: FloatArray,
+    grad: FloatArray,
+) -> None:
+    """Add weighted products of the residuals with the centred predictors and with 1 to grad."""
+    k = len(token)
+    t = Y.shape[0]
+    for i in range(lo, hi):
+        for j in range(k):
+            row[j] = (X[j, i] - ref[j]) - mean[j]
+        for q in range(t):
+            r = (Y[q, i] - ref[k + q]) - mean[k + q]
+            for j in range(k):
+                r -= coef[q, j] * row[j]
+            v = w[i] * r
+            a = q * (k + 1)
+            for j in range(k):
+                grad[a + j] += v * row[j]
+            grad[a + k] += v
+
+
+@inlined
+def refine(
+    token: Any,
+    wsum: float,
+    intercept: bool,
+    factor: FloatArray,
+    diag: FloatArray,
+    grad: FloatArray,
+    step: FloatArray,
+    coef: FloatArray,
+    low: FloatArray,
+    shift: FloatArray,
+) -> None:
+    """One Newton step; low (t, k) keeps what rounding takes from the coefficients.
+
+    shift (t,) is the fitted value at the mean, minus the mean of the target.
+    """
+    k = len(token)
+    for q in range(shift.shape[0]):
+        a = q * (k + 1)
+        for j in range(k):
+            step[j] = grad[a + j]
+        solve(token, factor, diag, step)
+        for j in range(k):
+            coef[q, j], low[q, j] = two_sum(coef[q, j], step[j])
+        shift[q] = grad[a + k] / wsum if intercept else 0.0
+
+
+@inlined
+def sum_squares(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    lo: int,
+    hi: int,
+    token: Any,
+    ref: FloatArray,
+    mean: FloatArray,
+    coef: FloatArray,
+    shift: FloatArray,
+    q: int,
+    resid: FloatArray,
+    first: int,
+) -> float:
+    """Sum of w r^2 of target q; residual i goes to resid[i - first] if there is room."""
+    k = len(token)
+    keep = resid.shape[0] > 0
+    total = 0.0
+    for i in range(lo, hi):
+        r = ((Y[q, i] - ref[k + q]) - mean[k + q]) - shift[q]
+        for j in range(k):
+            r -= coef[q, j] * ((X[j, i] - ref[j]) - mean[j])
+        total += w[i] * r * r
+        if keep:
+            resid[i - first] = r
+    return total
+
+
+@kernel
+def all_equal(Y: FloatArray, q: int, lo: int, hi: int, value: float) -> bool:
+    same = True
+    for i in range(lo, hi):
+        same = same and Y[q, i] == value
+    return same
+
+
+@inlined
+def spot(origin: FloatArray, g: int, column: int, value: float) -> float:
+    """A stored value of that column as the caller's value."""
+    return value + origin[g, column] if origin.shape[0] > 0 else value
+
+
+@inlined
+def write_pattern(
+    origin: FloatArray,
+    g: int,
+    token: Any,
+    intercept: bool,
+    wsum: float,
+    smallest: float,
+    ref: FloatArray,
+    mean: FloatArray,
+    cross: FloatArray,
+    factor: FloatArray,
+    diag: FloatArray,
+    step: FloatArray,
+    inverse: FloatArray,
+    P: FloatArray,
+) -> None:
+    """What the targets share, into P[g]; inverse (k, k) is scratch."""
+    k = len(token)
+    first = 1 if intercept else 0
+    norm = CENTER + k
+    xcorr = norm + k
+    root = xcorr + k * (k - 1) // 2
+    slope = root + first
+    corr = slope + k
+    P[g, WSUM] = wsum
+    P[g, PIVOT] = smallest
+    a = 0
+    for i in range(k):
+        P[g, CENTER + i] = ref[i] + mean[i]
+        P[g, norm + i] = math.sqrt(cross[a + i])
+        for j in range(i):
+            P[g, xcorr] = cross[a + j] / P[g, norm + i] / P[g, norm + j]
+            xcorr += 1
+        a += i + 1
+    for j in range(k):
+        for i in range(k):
+            step[i] = 1.0 if i == j else 0.0
+        solve(token, factor, diag, step)
+        for i in range(k):
+            inverse[i, j] = step[i]
+        P[g, slope + j] = math.sqrt(step[j])
+    if intercept:
+        spread = 1.0 / wsum
+        for i in range(k):
+            v = 0.0
+            for j in range(k):
+                v += inverse[i, j] * spot(origin, g, j, P[g, CENTER + j])
+            step[i] = -v
+            spread += v * spot(origin, g, i, P[g, CENTER + i])
+        P[g, root] = math.sqrt(spread)
+    for i in range(k):
+        if intercept:
+            P[g, corr] = step[i] / P[g, root] / P[g, slope + i]
+            corr += 1
+        for j in range(i):
+            P[g, corr] = inverse[i, j] / P[g, slope + i] / P[g, slope + j]
+            corr += 1
+
+
+@inlined
+def write_target(
+    Y: FloatArray,
+    origin: FloatArray,
+    g: int,
+    q: int,
+    lo: int,
+    hi: int,
+    token: Any,
+    s: Settings,
+    wsum: float,
+    rss: float,
+    ref: FloatArray,
+    mean: FloatArray,
+    cross: FloatArray,
+    coef: FloatArray,
+    low: FloatArray,
+    shift: FloatArray,
+    resid: FloatArray,
+    T: FloatArray,
+    status: Any,
+    flags: Any,
+    todo: Any,
+) -> None:
+    """Coefficients and norms of one target into T[g, q], or the note that it needs more digits.
+
+    The intercept is summed in double-double from the parts that rounding took, so that
+    it is as good as the slopes when it is small beside the data.
+    """
+    k = len(token)
+    p = k + 1 if s.intercept else k
+    column = k + q
+    tss = cross[k * (k + 1) // 2 + q * (k + 1) + k]
+    saturated = hi - lo == p
+    constant = tss == 0.0 and all_equal(Y, q, lo, hi, Y[q, lo] if s.intercept else 0.0)
+    fine = constant or (s.tiny < tss < s.huge and tss > s.spread * wsum * mean[column] * mean[column])
+
+    level_h, level_l = two_sum(ref[column], mean[column])
+    level_h, level_l = dd_add(level_h, level_l, shift[q], 0.0)
+    size = math.sqrt(level_h * level_h + tss / wsum)
+    sum_h, sum_l = 0.0, 0.0  # coef * center, as the caller's values
+    at = 0.0  # coef * (center - its rounded value)
+    a = 0
+    for j in range(k):
+        b = coef[q, j]
+        center, rest = two_sum(ref[j], mean[j])
+        size += abs(b) * math.sqrt(center * center + cross[a + j] / wsum)
+        fine = fine and (b == 0.0 or SMALLEST_NORMAL <= abs(b) < math.inf)
+        at += b * rest
+        there = spot(origin, g, j, center)
+        h, rest = two_product(b, there)
+        sum_h, sum_l = dd_add(sum_h, sum_l, h, rest + low[q, j] * there)
+        a += j + 1
+    noise = rss < s.rss * tss or math.sqrt(rss / wsum) <= s.perfect * size
+    fine = fine and rss < math.inf and (saturated or constant or not noise)
+    if fine:
+        if saturated or constant:
+            rss = 0.0
+        level_h, level_l = dd_add(level_h, level_l, -at, 0.0)
+        T[g, q, LEVEL] = level_h if s.intercept else 0.0
+        if s.intercept:
+            h, rest = dd_add(level_h, level_l, -sum_h, -sum_l)
+            T[g, q, PARAMS] = spot(origin, g, column, h)
+        for j in range(k):
+            T[g, q, PARAMS + p - k + j] = coef[q, j]
+        T[g, q, TARGET_NORM] = math.sqrt(tss)
+        T[g, q, RESID_NORM] = math.sqrt(rss)
+        if s.mad:
+            T[g, q, MAD] = median_deviation(resid, hi - lo) if rss > 0.0 else 0.0
+        status[g, q] = SATURATED if saturated else OK
+        flags[g, q] = (CONSTANT_TARGET if constant else 0) | (PERFECT_FIT if constant and not saturated else 0)
+    else:
+        todo[g, 1 + q] = ASKED
+
+
+@kernel
+def fit_groups(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    offsets: IntArray,
+    origin: FloatArray,
+    g0: int,
+    g1: int,
+    token: Any,
+    s: Settings,
+    ref: FloatArray,
+    sums: FloatArray,
+    mean: FloatArray,
+    cross: FloatArray,
+    factor: FloatArray,
+    diag: FloatArray,
+    inverse: FloatArray,
+    step: FloatArray,
+    coef: FloatArray,
+    low: FloatArray,
+    shift: FloatArray,
+    grad: FloatArray,
+    resid: FloatArray,
+    P: FloatArray,
+    T: FloatArray,
+    status: Any,
+    flags: Any,
+    rank: IntArray,
+    todo: Any,
+) -> None:
+    """The fast path of groups g0:g1; what it cannot do is noted in ``todo``."""
+    k = len(token)
+    t = Y.shape[0]
+    p = k + 1 if s.intercept else k
+    for g in range(g0, g1):
+        lo = offsets[g]
+        hi = offsets[g + 1]
+        if hi - lo < s.min_nobs:
+            for q in range(t):
+                status[g, q] = TOO_FEW_ROWS if hi > lo else NO_DATA
+            continue
+        if hi - lo > s.long_rows:
+            todo[g, 0] = LONG
+            continue
+        P[g, LOG_WSUM] = log_sum(w, lo, hi)
+        smallest = math.nan
+        if not s.force_extended:
+            set_reference(X, Y, lo, token, s.intercept, ref)
+            sums[:] = 0.0
+            add_sums(X, Y, w, lo, hi, token, ref, sums)
+            set_mean(sums, s.intercept, mean)
+            cross[:] = 0.0
+            add_cross(X, Y, w, lo, hi, token, ref, mean, step, cross)
+            smallest = factorise(token, ref, sums, mean, cross, factor, diag, s)
+        if not (smallest >= s.pivot):
+            todo[g, 0] = ASKED
+            continue
+        wsum = sums[k + t]
+        rank[g, 0] = p
+        first_coef(token, cross, factor, diag, step, coef)
+        grad[:] = 0.0
+        add_gradient(X, Y, w, lo, hi, token, ref, mean, coef, step, grad)
+        refine(token, wsum, s.intercept, factor, diag, grad, step, coef, low, shift)
+        write_pattern(
+            origin, g, token, s.intercept, wsum, smallest, ref, mean, cross, factor, diag, step, inverse, P
+        )
+        for q in range(t):
+            rss = sum_squares(X, Y, w, lo, hi, token, ref, mean, coef, shift, q, resid, lo)
+            write_target(
+                Y, origin, g, q, lo, hi, token, s, wsum, rss,
+                ref, mean, cross, coef, low, shift, resid, T, status, flags, todo,
+            )  # fmt: skip
+
+
+# --------------------------------------------------------------------------- the extended path
+# Scratch S (size, 2) holds double-doubles in sections named by At. Everything in it is in
+# scaled units: columns and weights times powers of two that bring them near 1.
+
+
+class At(NamedTuple):
+    """Where the sections of S begin."""
+
+    low: int  # c + 1: minimum of the columns, then of the weights, unscaled
+    high: int  # c + 1: maximum
+    scale: int  # c + 1
+    largest: int  # c: max |x|
+    ref: int  # c: heaviest row, 0 without intercept
+    sums: int  # c + 2: sum w x about ref; sum w, sum w^2 without the heaviest row
+    gain: int  # k: max|x| / sd, inf for constants
+    wsum: int  # 1
+    mean: int  # c, about ref
+    cross: int  # k (k + 1) / 2 + t (k + 1)
+    factor: int  # k * k
+    diag: int  # k
+    inverse: int  # k * k
+    coef: int  # t * k
+    shift: int  # t
+    grad: int  # t * (k + 1)
+    step: int  # k
+    spot: int  # k: centre plus origin
+    rss: int  # t
+    size: int
+
+
+@kernel
+def scan(
+    X: FloatArray, Y: FloatArray, w: FloatArray, lo: int, hi: int, low: FloatArray, high: FloatArray
+) -> int:
+    """Minimum and maximum of columns and weights into low, high (c + 1,); returns the first heaviest row."""
+    k = X.shape[0]
+    c = k + Y.shape[0]
+    for j in range(c):
+        least = math.inf
+        most = -math.inf
+        for i in range(lo, hi):
+            x = X[j, i] if j < k else Y[j - k, i]
+            least = min(least, x)
+            most = max(most, x)
+        low[j] = least
+        high[j] = most
+    heavy = lo
+    least = w[lo]
+    for i in range(lo + 1, hi):
+        least = min(least, w[i])
+        if w[i] > w[heavy]:
+            heavy = i
+    low[c] = least
+    high[c] = w[heavy]
+    return heavy
+
+
+@kernel
+def set_scale(
+    X: FloatArray,
+    Y: FloatArray,
+    heavy: int,
+    intercept: bool,
+    low: FloatArray,
+    high: FloatArray,
+    S: FloatArray,
+    at: At,
+    exponent: IntArray,
+) -> None:
+    """Powers of two, largest magnitudes and the reference row; exponent (c + 1,), even for weights."""
+    k = X.shape[0]
+    c = k + Y.shape[0]
+    for j in range(c + 1):
+        put(S, at.low + j, low[j], 0.0)
+        put(S, at.high + j, high[j], 0.0)
+        size = max(abs(low[j]), abs(high[j]))
+        e = 0
+        if size > 0.0:
+            e = max(math.frexp(size)[1], -1020)
+        if j == c:
+            e += e % 2
+        exponent[j] = e
+        scale = math.ldexp(1.0, -e)
+        put(S, at.scale + j, scale, 0.0)
+        if j < c:
+            put(S, at.largest + j, size * scale, 0.0)
+            x = X[j, heavy] if j < k else Y[j - k, heavy]
+            put(S, at.ref + j, x * scale if intercept else 0.0, 0.0)
+
+
+@kernel
+def dd_add_sums(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    lo: int,
+    hi: int,
+    heavy: int,
+    S: FloatArray,
+    at: At,
+    total: FloatArray,
+    base: int,
+) -> None:
+    """Add sum w (x - ref), then sum w and sum w^2 without the heaviest row, to total[base:]."""
+    k = X.shape[0]
+    c = k + Y.shape[0]
+    for i in range(lo, hi):
+        wi = w[i] * S[at.scale + c, 0]
+        for j in range(c):
+            x = X[j, i] if j < k else Y[j - k, i]
+            h, low = two_sum(x * S[at.scale + j, 0], -S[at.ref + j, 0])
+            h, low = dd_mul_float(h, low, wi)
+            accumulate(total, base + j, h, low)
+        if i != heavy:
+            accumulate(total, base + c, wi, 0.0)
+            h, low = two_product(wi, wi)
+            accumulate(total, base + c + 1, h, low)
+
+
+@kernel
+def dd_set_mean(
+    w: FloatArray, origin: FloatArray, g: int, k: int, c: int, heavy: int, intercept: bool, S: FloatArray, at: At
+) -> None:
+    h, low = dd_add(S[at.sums + c, 0], S[at.sums + c, 1], w[heavy] * S[at.scale + c, 0], 0.0)
+    put(S, at.wsum, h, low)
+    for j in range(c):
+        h, low = 0.0, 0.0
+        if intercept:
+            h, low = dd_div(S[at.sums + j, 0], S[at.sums + j, 1], S[at.wsum, 0], S[at.wsum, 1])
+        put(S, at.mean + j, h, low)
+    for j in range(k):
+        h, low = dd_add(S[at.mean + j, 0], S[at.mean + j, 1], S[at.ref + j, 0], 0.0)
+        h, low = dd_add(h, low, spot(origin, g, j, 0.0) * S[at.scale + j, 0], 0.0)
+        put(S, at.spot + j, h, low)
+
+
+@kernel
+def centre_row(X: FloatArray, Y: FloatArray, i: int, S: FloatArray, at: At, row: FloatArray) -> None:
+    """Row i, scaled and centred, into row (c, 2)."""
+    k = X.shape[0]
+    for j in range(k + Y.shape[0]):
+        x = X[j, i] if j < k else Y[j - k, i]
+        h, low = two_sum(x * S[at.scale + j, 0], -S[at.ref + j, 0])
+        h, low = dd_add(h, low, -S[at.mean + j, 0], -S[at.mean + j, 1])
+        put(row, j, h, low)
+
+
+@kernel
+def dd_add_cross(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    lo: int,
+    hi: int,
+    S: FloatArray,
+    at: At,
+    row: FloatArray,
+    total: FloatArray,
+    base: int,
+) -> None:
+    """Add centred cross products to total[base:]; row (c, 2) is scratch."""
+    k = X.shape[0]
+    c = k + Y.shape[0]
+    for i in range(lo, hi):
+        centre_row(X, Y, i, S, at, row)
+        wi = w[i] * S[at.scale + c, 0]
+        a = base
+        for j in range(c):
+            vh, vl = dd_mul_float(row[j, 0], row[j, 1], wi)
+            stop = j + 1 if j < k else k + 1
+            for m in range(stop):
+                other = m if m < k else j
+                h, low = dd_mul(vh, vl, row[other, 0], row[other, 1])
+                accumulate(total, a + m, h, low)
+            a += stop
+
+
+@kernel
+def amplification(k: int, c: int, intercept: bool, rank: float, S: FloatArray, at: At) -> float:
+    """Largest max|x_j| / sd_j: how much a rounding error of the data weighs in a centred column.
+
+    The variance divides by V = sum w_i (W - w_i) / W, the weighted n - 1, summed without
+    cancellation because the heaviest row is apart. Columns in which rounding is all that
+    varies count as constants and leave the others alone.
+    """
+    wsum = S[at.wsum, 0]
+    others = S[at.sums + c, 0]
+    v = wsum
+    if intercept:
+        v = others * ((wsum - others) / wsum) + (others - S[at.sums + c + 1, 0] / wsum)
+    largest = 1.0
+    a = at.cross
+    for j in range(k):
+        own = S[a + j, 0]
+        least = S[at.low + j, 0]
+        flat = least == S[at.high + j, 0] and (intercept or least == 0.0)
+        gain = math.inf if flat or own <= 0.0 else S[at.largest + j, 0] * math.sqrt(v / own)
+        put(S, at.gain + j, gain, 0.0)
+        if rank * gain < 1.0:
+            largest = max(largest, gain)
+        a += j + 1
+    return largest
+
+
+@kernel
+def dd_subtract_explained(k: int, i: int, j: int, S: FloatArray, at: At, kept: Any, h: float, low: float) -> tuple[float, float]:
+    """h - sum_m L_im D_m L_jm over the kept predictors m before j."""
+    for m in range(j):
+        if kept[m] == 1:
+            fi = at.factor + i * k + m
+            fj = at.factor + j * k + m
+            ph, pl = dd_mul(S[fi, 0], S[fi, 1], S[fj, 0], S[fj, 1])
+            ph, pl = dd_mul(ph, pl, S[at.diag + m, 0], S[at.diag + m, 1])
+            h, low = dd_add(h, low, -ph, -pl)
+    return h, low
+
+
+@kernel
+def dd_factorise(k: int, rank: float, noise: float, S: FloatArray, at: At, kept: Any) -> float:
+    """S = L D L' over the independent predictors; returns the smallest relative pivot kept.
+
+    Predictor j is dropped if it is constant up to rounding or sqrt(pivot) <= noise.
+    """
+    smallest = 1.0
+    a = at.cross
+    for i in range(k):
+        for j in range(i):
+            h, low = 0.0, 0.0
+            if kept[j] == 1:
+                h, low = dd_subtract_explained(k, i, j, S, at, kept, S[a + j, 0], S[a + j, 1])
+                h, low = dd_div(h, low, S[at.diag + j, 0], S[at.diag + j, 1])
+            put(S, at.factor + i * k + j, h, low)
+        own = S[a + i, 0]
+        h, low = dd_subtract_explained(k, i, i, S, at, kept, own, S[a + i, 1])
+        put(S, at.diag + i, h, low)
+        if rank * S[at.gain + i, 0] >= 1.0 or not (h > 0.0) or math.sqrt(h / own) <= noise:
+            kept[i] = 0
+        else:
+            kept[i] = 1
+            smallest = min(smallest, h / own)
+        a += i + 1
+    return smallest
+
+
+@kernel
+def dd_solve(k: int, S: FloatArray, at: At, kept: Any, v: int) -> None:
+    """Solve L D L' x = S[v:v + k] in place over the kept predictors; the others become 0."""
+    for j in range(k):
+        if kept[j] == 1:
+            for m in range(j):
+                if kept[m] == 1:
+                    f = at.factor + j * k + m
+                    h, low = dd_mul(S[f, 0], S[f, 1], S[v + m, 0], S[v + m, 1])
+                    accumulate(S, v + j, -h, -low)
+        else:
+            put(S, v + j, 0.0, 0.0)
+    for j in range(k):
+        if kept[j] == 1:
+            h, low = dd_div(S[v + j, 0], S[v + j, 1], S[at.diag + j, 0], S[at.diag + j, 1])
+            put(S, v + j, h, low)
+    dd_back_substitute(k, k, S, at, kept, v)
+
+
+@kernel
+def dd_back_substitute(k: int, stop: int, S: FloatArray, at: At, kept: Any, v: int) -> None:
+    """Solve L' x = S[v:v + stop] in place over the kept predictors before ``stop``."""
+    for j in range(stop - 1, -1, -1):
+        for m in range(j + 1, stop):
+            if kept[j] == 1 and kept[m] == 1:
+                f = at.factor + m * k + j
+                h, low = dd_mul(S[f, 0], S[f, 1], S[v + m, 0], S[v + m, 1])
+                accumulate(S, v + j, -h, -low)
+
+
+@kernel
+def find_known(
+    origin: FloatArray,
+    g: int,
+    k: int,
+    drop: bool,
+    rank: float,
+    loss: float,
+    S: FloatArray,
+    at: At,
+    kept: Any,
+    known: Any,
+) -> None:
+    """Which coefficients the data determine: known (k + 1,), the intercept last.
+
+    A dropped predictor d is c0 + sum_j c_j x_j over earlier kept ones. Any multiple of
+    that relation may be added to a solution, so coefficient j is determined only if
+    every c_j is zero, and the intercept only if every c0 is. ``loss`` is how far
+    rounding of the data may move a c that is zero.
+    """
+    for j in range(k):
+        known[j] = kept[j]
+    known[k] = 1
+    for d in range(k):
+        if kept[d] == 1 or drop:
+            continue
+        constant = rank * S[at.gain + d, 0] >= 1.0
+        for j in range(d):
+            f = at.factor + d * k + j
+            put(S, at.step + j, 0.0 if constant else S[f, 0], 0.0 if constant else S[f, 1])
+        dd_back_substitute(k, d, S, at, kept, at.step)
+        h, low = S[at.spot + d, 0], S[at.spot + d, 1]
+        size = S[at.largest + d, 0] + abs(spot(origin, g, d, 0.0)) * S[at.scale + d, 0]
+        own = math.sqrt(S[at.cross + d * (d + 1) // 2 + d, 0])
+        for j in range(d):
+            if kept[j] == 1 and not constant:
+                c = S[at.step + j, 0]
+                if abs(c) * math.sqrt(S[at.cross + j * (j + 1) // 2 + j, 0]) > min(1e-6, loss) * own:
+                    known[j] = 0
+                ph, pl = dd_mul(c, S[at.step + j, 1], S[at.spot + j, 0], S[at.spot + j, 1])
+                h, low = dd_add(h, low, -ph, -pl)
+                size += abs(c) * (S[at.largest + j, 0] + abs(spot(origin, g, j, 0.0)) * S[at.scale + j, 0])
+        if abs(h) > loss * size:
+            known[k] = 0
+
+
+@kernel
+def dd_first_coef(k: int, q: int, S: FloatArray, at: At, kept: Any) -> None:
+    """Coefficients of target q from the normal equations."""
+    a = at.cross + k * (k + 1) // 2 + q * (k + 1)
+    for j in range(k):
+        put(S, at.coef + q * k + j, S[a + j, 0], S[a + j, 1])
+    dd_solve(k, S, at, kept, at.coef + q * k)
+    put(S, at.shift + q, 0.0, 0.0)
+
+
+@kernel
+def dd_residual(k: int, q: int, S: FloatArray, at: At, row: FloatArray) -> tuple[float, float]:
+    """Residual of target q at a centred row (c, 2)."""
+    rh, rl = dd_add(row[k + q, 0], row[k + q, 1], -S[at.shift + q, 0], -S[at.shift + q, 1])
+    for j in range(k):
+        b = at.coef + q * k + j
+        h, low = dd_mul(S[b, 0], S[b, 1], row[j, 0], row[j, 1])
+        rh, rl = dd_add(rh, rl, -h, -low)
+    return rh, rl
+
+
+@kernel
+def dd_add_gradient(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    lo: int,
+    hi: int,
+    S: FloatArray,
+    at: At,
+    row: FloatArray,
+    total: FloatArray,
+    base: int,
+) -> None:
+    """Add products of the residuals with the centred predictors and with 1 to total[base:]."""
+    k = X.shape[0]
+    t = Y.shape[0]
+    for i in range(lo, hi):
+        centre_row(X, Y, i, S, at, row)
+        wi = w[i] * S[at.scale + k + t, 0]
+        for q in range(t):
+            h, low = dd_residual(k, q, S, at, row)
+            vh, vl = dd_mul_float(h, low, wi)
+            a = base + q * (k + 1)
+            for j in range(k):
+                h, low = dd_mul(vh, vl, row[j, 0], row[j, 1])
+                accumulate(total, a + j, h, low)
+            accumulate(total, a + k, vh, vl)
+
+
+@kernel
+def dd_refine(k: int, t: int, intercept: bool, S: FloatArray, at: At, kept: Any) -> None:
+    """One Newton step of every target."""
+    for q in range(t):
+        a = at.grad + q * (k + 1)
+        for j in range(k):
+            put(S, at.step + j, S[a + j, 0], S[a + j, 1])
+        dd_solve(k, S, at, kept, at.step)
+        for j in range(k):
+            accumulate(S, at.coef + q * k + j, S[at.step + j, 0], S[at.step + j, 1])
+        if intercept:
+            h, low = dd_div(S[a + k, 0], S[a + k, 1], S[at.wsum, 0], S[at.wsum, 1])
+            accumulate(S, at.shift + q, h, low)
+
+
+@kernel
+def dd_add_squares(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    lo: int,
+    hi: int,
+    q: int,
+    S: FloatArray,
+    at: At,
+    row: FloatArray,
+    total: FloatArray,
+    base: int,
+    resid: FloatArray,
+    first: int,
+) -> None:
+    """Add w r^2 of target q to total[base]; residual i goes to resid[i - first] if there is room."""
+    k = X.shape[0]
+    keep = resid.shape[0] > 0
+    for i in range(lo, hi):
+        centre_row(X, Y, i, S, at, row)
+        rh, rl = dd_residual(k, q, S, at, row)
+        vh, vl = dd_mul_float(rh, rl, w[i] * S[at.scale + k + Y.shape[0], 0])
+        h, low = dd_mul(vh, vl, rh, rl)
+        accumulate(total, base, h, low)
+        if keep:
+            resid[i - first] = rh
+
+
+@kernel
+def dd_write_pattern(
+    g: int,
+    k: int,
+    intercept: bool,
+    smallest: float,
+    S: FloatArray,
+    at: At,
+    exponent: IntArray,
+    kept: Any,
+    known: Any,
+    P: FloatArray,
+    rank: IntArray,
+    dropped: Any,
+) -> bool:
+    """What the targets share, in the caller's units; False if a root variance overflows.
+
+    log_wsum is not touched.
+    """
+    c = exponent.shape[0] - 1
+    first = 1 if intercept else 0
+    norm = CENTER + k
+    xcorr = norm + k
+    root = xcorr + k * (k - 1) // 2
+    slope = root + first
+    corr = slope + k
+    half = exponent[c] // 2
+    rank[g, 0] = first
+    P[g, WSUM] = math.ldexp(S[at.wsum, 0], exponent[c])
+    P[g, PIVOT] = smallest
+    a = at.cross
+    for i in range(k):
+        rank[g, 0] += kept[i]
+        dropped[g, 0, i] = kept[i] == 0
+        P[g, CENTER + i] = math.ldexp(S[at.ref + i, 0] + S[at.mean + i, 0], exponent[i])
+        flat = S[at.low + i, 0] == S[at.high + i, 0] and (intercept or S[at.low + i, 0] == 0.0)
+        own = 0.0 if flat else dd_sqrt(S[a + i, 0], S[a + i, 1])
+        P[g, norm + i] = own  # scaled for now: the correlations need it
+        for j in range(i):
+            scale = own * P[g, norm + j]
+            P[g, xcorr] = S[a + j, 0] / scale if scale > 0.0 else 0.0
+            xcorr += 1
+        a += i + 1
+    for j in range(k):
+        for i in range(k):
+            put(S, at.step + i, 1.0 if i == j else 0.0, 0.0)
+        dd_solve(k, S, at, kept, at.step)
+        for i in range(k):
+            put(S, at.inverse + i * k + j, S[at.step + i, 0], S[at.step + i, 1])
+        P[g, slope + j] = dd_sqrt(S[at.step + j, 0], S[at.step + j, 1]) if known[j] == 1 else math.nan
+    if intercept:
+        qh, ql = dd_div(1.0, 0.0, S[at.wsum, 0], S[at.wsum, 1])
+        for i in range(k):
+            vh, vl = 0.0, 0.0
+            for j in range(k):
+                m = at.inverse + i * k + j
+                h, low = dd_mul(S[m, 0], S[m, 1], S[at.spot + j, 0], S[at.spot + j, 1])
+                vh, vl = dd_add(vh, vl, h, low)
+            put(S, at.step + i, -vh, -vl)
+            h, low = dd_mul(vh, vl, S[at.spot + i, 0], S[at.spot + i, 1])
+            qh, ql = dd_add(qh, ql, h, low)
+        P[g, root] = dd_sqrt(qh, ql) if known[k] == 1 else math.nan
+    for i in range(k):
+        if intercept:
+            P[g, corr] = S[at.step + i, 0] / P[g, root] / P[g, slope + i]
+            corr += 1
+        for j in range(i):
+            P[g, corr] = S[at.inverse + i * k + j, 0] / P[g, slope + i] / P[g, slope + j]
+            corr += 1
+    fine = math.isfinite(P[g, WSUM])
+    for i in range(k):
+        P[g, norm + i] = math.ldexp(P[g, norm + i], exponent[i] + half)
+        P[g, slope + i] = math.ldexp(P[g, slope + i], -exponent[i] - half)
+        fine = fine and not math.isinf(P[g, slope + i])
+    if intercept:
+        P[g, root] = math.ldexp(P[g, root], -half)
+        fine = fine and not math.isinf(P[g, root])
+    return fine
+
+
+@kernel
+def dd_write_target(
+    origin: FloatArray,
+    g: int,
+    q: int,
+    n: int,
+    s: Settings,
+    smallest: float,
+    fine: bool,
+    S: FloatArray,
+    at: At,
+    exponent: IntArray,
+    kept: Any,
+    known: Any,
+    resid: FloatArray,
+    T: FloatArray,
+    status: Any,
+    flags: Any,
+) -> None:
+    """Coefficients, norms, status and flags of one target, in the caller's units."""
+    k = kept.shape[0]
+    c = exponent.shape[0] - 1
+    p = k + 1 if s.intercept else k
+    column = k + q
+    up = exponent[column]
+    half = exponent[c] // 2
+    wsum = S[at.wsum, 0]
+    tss = S[at.cross + k * (k + 1) // 2 + q * (k + 1) + k, 0]
+    rank = p - k
+    for j in range(k):
+        rank += kept[j]
+    saturated = n == p and rank == p
+    least = S[at.low + column, 0]
+    constant = least == S[at.high + column, 0] and (s.intercept or least == 0.0)
+    exact = saturated or constant
+    norm = 0.0 if exact else dd_sqrt(S[at.rss + q, 0], S[at.rss + q, 1])
+
+    lh, ll = dd_add(S[at.mean + column, 0], S[at.mean + column, 1], S[at.ref + column, 0], 0.0)
+    lh, ll = dd_add(lh, ll, S[at.shift + q, 0], S[at.shift + q, 1])
+    ih, il = dd_add(lh, ll, spot(origin, g, column, 0.0) * S[at.scale + column, 0], 0.0)
+    size = math.sqrt(lh * lh + tss / wsum)
+    a = at.cross
+    for j in range(k):
+        bh, bl = S[at.coef + q * k + j, 0], S[at.coef + q * k + j, 1]
+        center, rest = two_sum(S[at.ref + j, 0], S[at.mean + j, 0])
+        h, low = dd_mul_float(bh, bl, rest + S[at.mean + j, 1])
+        lh, ll = dd_add(lh, ll, -h, -low)  # level at the rounded centre
+        h, low = dd_mul(bh, bl, S[at.spot + j, 0], S[at.spot + j, 1])
+        ih, il = dd_add(ih, il, -h, -low)
+        size += abs(bh) * math.sqrt(center * center + S[a + j, 0] / wsum)
+        slope = math.ldexp(bh, up - exponent[j])
+        if known[j] == 1:
+            T[g, q, PARAMS + p - k + j] = slope
+            fine = fine and (bh == 0.0 or SMALLEST_NORMAL <= abs(slope) < math.inf)
+        a += j + 1
+    if s.intercept and known[k] == 1:
+        T[g, q, PARAMS] = math.ldexp(ih, up)
+        fine = fine and math.isfinite(T[g, q, PARAMS])
+    T[g, q, LEVEL] = math.ldexp(lh, up) if s.intercept else 0.0
+    T[g, q, TARGET_NORM] = 0.0 if constant else math.ldexp(math.sqrt(tss), up + half)
+    T[g, q, RESID_NORM] = math.ldexp(norm, up + half)
+    if s.mad:
+        T[g, q, MAD] = 0.0 if exact else math.ldexp(median_deviation(resid, n), up)
+    for a in range(TARGET_NORM + 1):
+        fine = fine and math.isfinite(T[g, q, a])
+
+    status[g, q] = SATURATED if saturated else (RANK_DEFICIENT if rank < p else OK)
+    mark = EXTENDED
+    if math.sqrt(smallest) < s.ill:
+        mark |= ILL_CONDITIONED
+    if constant:
+        mark |= CONSTANT_TARGET
+    if not saturated and norm <= s.perfect * size * math.sqrt(wsum):
+        mark |= PERFECT_FIT
+    flags[g, q] = mark
+    if not fine:
+        status[g, q] = OVERFLOW
+        T[g, q, :] = math.nan
+
+
+@kernel
+def dd_rank(
+    origin: FloatArray, g: int, k: int, c: int, s: Settings, S: FloatArray, at: At, kept: Any, known: Any
+) -> float:
+    """Rank, factor and estimability from the cross products; returns the smallest pivot."""
+    noise = s.rank * amplification(k, c, s.intercept, s.rank, S, at)
+    smallest = dd_factorise(k, s.rank, noise, S, at, kept)
+    find_known(origin, g, k, s.drop, s.rank, noise / math.sqrt(smallest), S, at, kept, known)
+    return smallest
+
+
+@kernel
+def clear(S: FloatArray, start: int, stop: int) -> None:
+    for a in range(start, stop):
+        put(S, a, 0.0, 0.0)
+
+
+@kernel
+def extend_groups(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    offsets: IntArray,
+    origin: FloatArray,
+    groups: IntArray,
+    s: Settings,
+    low: FloatArray,
+    high: FloatArray,
+    S: FloatArray,
+    at: At,
+    row: FloatArray,
+    exponent: IntArray,
+    kept: Any,
+    known: Any,
+    resid: FloatArray,
+    P: FloatArray,
+    T: FloatArray,
+    status: Any,
+    flags: Any,
+    rank: IntArray,
+    dropped: Any,
+    todo: Any,
+) -> None:
+    """The extended path of a list of groups, or of those of their targets that asked for it."""
+    k = X.shape[0]
+    t = Y.shape[0]
+    for m in range(groups.shape[0]):
+        g = groups[m]
+        lo = offsets[g]
+        hi = offsets[g + 1]
+        heavy = scan(X, Y, w, lo, hi, low, high)
+        set_scale(X, Y, heavy, s.intercept, low, high, S, at, exponent)
+        clear(S, at.sums, at.gain)
+        dd_add_sums(X, Y, w, lo, hi, heavy, S, at, S, at.sums)
+        dd_set_mean(w, origin, g, k, k + t, heavy, s.intercept, S, at)
+        clear(S, at.cross, at.factor)
+        dd_add_cross(X, Y, w, lo, hi, S, at, row, S, at.cross)
+        smallest = dd_rank(origin, g, k, k + t, s, S, at, kept, known)
+        for q in range(t):
+            dd_first_coef(k, q, S, at, kept)
+        for _ in range(2):  # the second step is worth a digit on NIST's Filip
+            clear(S, at.grad, at.step)
+            dd_add_gradient(X, Y, w, lo, hi, S, at, row, S, at.grad)
+            dd_refine(k, t, s.intercept, S, at, kept)
+        whole = todo[g, 0] == ASKED
+        fine = True
+        if whole:
+            fine = dd_write_pattern(
+                g, k, s.intercept, smallest, S, at, exponent, kept, known, P, rank, dropped
+            )
+        clear(S, at.rss, at.size)
+        for q in range(t):
+            if whole or todo[g, 1 + q] == ASKED:
+                dd_add_squares(X, Y, w, lo, hi, q, S, at, row, S, at.rss + q, resid, lo)
+                dd_write_target(
+                    origin, g, q, hi - lo, s, smallest, fine, S, at, exponent, kept, known, resid, T, status, flags
+                )
+
+
+# --------------------------------------------------------------------------- long groups in blocks
+# Sums over fixed blocks by position, merged in order by the driver: the same bits for any
+# number of threads, and a place to stop between blocks.
+
+
+@kernel
+def block_sums(X: FloatArray, Y: FloatArray, w: FloatArray, edges: IntArray, token: Any, ref: FloatArray, parts: FloatArray) -> None:
+    for b in range(parts.shape[0]):
+        add_sums(X, Y, w, edges[b], edges[b + 1], token, ref, parts[b])
+
+
+@kernel
+def block_cross(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    edges: IntArray,
+    token: Any,
+    ref: FloatArray,
+    mean: FloatArray,
+    row: FloatArray,
+    parts: FloatArray,
+) -> None:
+    for b in range(parts.shape[0]):
+        add_cross(X, Y, w, edges[b], edges[b + 1], token, ref, mean, row, parts[b])
+
+
+@kernel
+def block_gradient(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    edges: IntArray,
+    token: Any,
+    ref: FloatArray,
+    mean: FloatArray,
+    coef: FloatArray,
+    row: FloatArray,
+    parts: FloatArray,
+) -> None:
+    for b in range(parts.shape[0]):
+        add_gradient(X, Y, w, edges[b], edges[b + 1], token, ref, mean, coef, row, parts[b])
+
+
+@kernel
+def block_squares(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    edges: IntArray,
+    token: Any,
+    ref: FloatArray,
+    mean: FloatArray,
+    coef: FloatArray,
+    shift: FloatArray,
+    q: int,
+    resid: FloatArray,
+    first: int,
+    parts: FloatArray,
+) -> None:
+    for b in range(parts.shape[0]):
+        parts[b, 0] = sum_squares(
+            X, Y, w, edges[b], edges[b + 1], token, ref, mean, coef, shift, q, resid, first
+        )
+
+
+@kernel
+def block_scan(
+    X: FloatArray, Y: FloatArray, w: FloatArray, edges: IntArray, low: FloatArray, high: FloatArray, heavy: IntArray
+) -> None:
+    for b in range(low.shape[0]):
+        heavy[b] = scan(X, Y, w, edges[b], edges[b + 1], low[b], high[b])
+
+
+@kernel
+def block_dd_sums(
+    X: FloatArray, Y: FloatArray, w: FloatArray, edges: IntArray, heavy: int, S: FloatArray, at: At, parts: FloatArray
+) -> None:
+    for b in range(parts.shape[0]):
+        dd_add_sums(X, Y, w, edges[b], edges[b + 1], heavy, S, at, parts[b], 0)
+
+
+@kernel
+def block_dd_cross(
+    X: FloatArray, Y: FloatArray, w: FloatArray, edges: IntArray, S: FloatArray, at: At, row: FloatArray, parts: FloatArray
+) -> None:
+    for b in range(parts.shape[0]):
+        dd_add_cross(X, Y, w, edges[b], edges[b + 1], S, at, row, parts[b], 0)
+
+
+@kernel
+def block_dd_gradient(
+    X: FloatArray, Y: FloatArray, w: FloatArray, edges: IntArray, S: FloatArray, at: At, row: FloatArray, parts: FloatArray
+) -> None:
+    for b in range(parts.shape[0]):
+        dd_add_gradient(X, Y, w, edges[b], edges[b + 1], S, at, row, parts[b], 0)
+
+
+@kernel
+def block_dd_squares(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    edges: IntArray,
+    q: int,
+    S: FloatArray,
+    at: At,
+    row: FloatArray,
+    resid: FloatArray,
+    first: int,
+    parts: FloatArray,
+) -> None:
+    for b in range(parts.shape[0]):
+        dd_add_squares(X, Y, w, edges[b], edges[b + 1], q, S, at, row, parts[b], 0, resid, first)
+
+
+@kernel
+def dd_merge(parts: FloatArray, S: FloatArray, base: int) -> None:
+    """Sum of parts (blocks, width, 2) over the blocks, in order, into S[base:base + width]."""
+    clear(S, base, base + parts.shape[1])
+    for b in range(parts.shape[0]):
+        for a in range(parts.shape[1]):
+            accumulate(S, base + a, parts[b, a, 0], parts[b, a, 1])

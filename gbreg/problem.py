@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""What crosses the line between frames and backends: plain, frozen arrays.
+
+Dimensions are named the same everywhere: ``n`` rows, ``g`` groups, ``k``
+predictors, ``p`` coefficients (``k`` plus the intercept, which comes first),
+``t`` targets, ``m`` patterns of missing target values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum, IntFlag
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+class Status(IntEnum):
+    """Why a group's numbers are there, or are not."""
+
+    OK = 0
+    SATURATED = 1  # as many rows as coefficients: coefficients good, errors NaN
+    TOO_FEW_ROWS = 2
+    NO_DATA = 3
+    RANK_DEFICIENT = 4
+    NOT_CONVERGED = 5
+    OVERFLOW = 6  # a coefficient or its error leaves the range of float64
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+class Flag(IntFlag):
+    """Remarks beside a status; several may hold."""
+
+    ILL_CONDITIONED = 1
+    CONSTANT_TARGET = 2  # slopes are 0, R2 is NaN
+    PERFECT_FIT = 4  # residuals are rounding noise: errors kept, t and p NaN
+    EXTENDED = 8  # double-double arithmetic was used
+    ROWS_DROPPED = 16
+    ZERO_WEIGHTS = 32
+
+    @property
+    def word(self) -> str:
+        return str(self.name).lower()
+
+
+class Limits(NamedTuple):
+    """Where the numerics change course; handed to every backend, so they agree."""
+
+    pivot: float = 1e-3  # fast path: smallest relative pivot (1 - R_j^2) it may divide by
+    rss: float = 1e-10  # fast path: smallest RSS / TSS it may report
+    tiny: float = 1e-280  # fast path: range of its cross products
+    huge: float = 1e280
+    spread: float = 1e-8  # fast path: smallest centred over uncentred (about the first row) sum of squares
+    rank: float = 64 * 2.0**-53  # deficient if sqrt(pivot) <= rank * A
+    ill: float = 1e-7  # flag ill_conditioned if sqrt(pivot) is below this
+    perfect: float = 4 * 2.0**-53  # flag perfect_fit if rms <= perfect * size of the terms
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """What a backend must honour beyond the arrays."""
+
+    intercept: bool = True
+    min_nobs: int = 1  # groups with fewer rows are ``too_few_rows``; never below p
+    precision: Literal["auto", "extended"] = "auto"
+    on_collinear: Literal["nan", "drop", "raise"] = "nan"  # a backend treats "raise" as "nan"
+    mad: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Rows sorted by group; all arrays float64, C-contiguous, owned, read-only.
+
+    Group g is rows ``offsets[g]:offsets[g + 1]``. Every value is finite and
+    every weight positive: rows that take no part are not here. One column per
+    row of ``X`` and ``Y``, so that a column's rows are contiguous.
+    """
+
+    X: FloatArray  # (k, n)
+    Y: FloatArray  # (t, n)
+    w: FloatArray  # (n,), ones when unweighted
+    offsets: IntArray  # (g + 1,), offsets[0] == 0, offsets[-1] == n
+    # Integer columns beyond 2**53 are stored as differences from a value per
+    # group; the stored values plus origin are the data. None: no such column.
+    origin: FloatArray | None = None  # (g, k + t)
+
+    @property
+    def n_rows(self) -> int:
+        return self.w.shape[0]
+
+    @property
+    def n_groups(self) -> int:
+        return self.offsets.shape[0] - 1
+
+    @property
+    def n_predictors(self) -> int:
+        return self.X.shape[0]
+
+    @property
+    def n_targets(self) -> int:
+        return self.Y.shape[0]
+
+    def slice(self, g0: int, g1: int) -> Problem:
+        """Groups g0:g1 as a problem of their own (copies of its rows)."""
+        lo, hi = int(self.offsets[g0]), int(self.offsets[g1])
+        return Problem(
+            X=frozen(self.X[:, lo:hi]),
+            Y=frozen(self.Y[:, lo:hi]),
+            w=frozen(self.w[lo:hi]),
+            offsets=frozen(self.offsets[g0 : g1 + 1] - lo),
+            origin=None if self.origin is None else frozen(self.origin[g0:g1]),
+        )
+
+    def split(self, rows: int) -> Iterator[tuple[int, int]]:
+        """Group ranges of about ``rows`` rows each, in order; a group is never cut.
+
+        Groups without rows cost time too, so a range also ends after ``rows`` groups.
+        """
+        g0, g = 0, self.n_groups
+        while g0 < g:
+            target = self.offsets[g0] + rows
+            g1 = int(np.searchsorted(self.offsets, target, side="right")) - 1
+            g1 = min(max(g1, g0 + 1), g0 + rows, g)
+            yield g0, g1
+            g0 = g1
+
+
+def frozen(values: NDArray[Any]) -> NDArray[Any]:
+    """A read-only C-contiguous array that owns its data (copies if it must)."""
+    out = np.ascontiguousarray(values)
+    if out is values or out.base is not None:
+        out = out.copy()
+    out.flags.writeable = False
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """What a backend returns. NaN where there is no number; the status says why.
+
+    Targets with the same missing rows share one factorisation, a *pattern*:
+    arrays with an ``m`` axis hold one entry per pattern, ``pattern[j]`` is the
+    one of target j, and a single `Problem` always has ``m == 1``.
+
+    Quantities are kept as roots (norms, root variances), which stay in the range of
+    float64 when the data do.
+    """
+
+    # per target
+    params: FloatArray  # (g, t, p), intercept first
+    level: FloatArray  # (g, t), fitted value at `center` as rounded; about the weighted mean of the target
+    resid_norm: FloatArray  # (g, t), sqrt(sum w r^2)
+    target_norm: FloatArray  # (g, t), sqrt(sum w (y - mean)^2), about 0 without intercept
+    mad: FloatArray  # (g, t), median(|r - median(r)|); NaN if not asked for
+    status: NDArray[np.uint8]  # (g, t), Status
+    flags: NDArray[np.uint8]  # (g, t), Flag
+    # per pattern
+    nobs: IntArray  # (g, m)
+    rank: IntArray  # (g, m), number of independent columns, intercept included; 0 if not fitted
+    wsum: FloatArray  # (g, m), sum of weights
+    log_wsum: FloatArray  # (g, m), sum of log(weights)
+    root: FloatArray  # (g, m, p), sqrt(diag((X'WX)^-1)); NaN where not estimable
+    corr: FloatArray  # (g, m, p(p-1)/2), correlations of coefficients: (1,0), (2,0), (2,1), ...
+    center: FloatArray  # (g, m, k), weighted means of the stored predictors (0 without intercept)
+    norm: FloatArray  # (g, m, k), sqrt(sum w (x - center)^2)
+    xcorr: FloatArray  # (g, m, k(k-1)/2), x_i'Wx_j / (norm_i norm_j), same order as corr
+    pivot: FloatArray  # (g, m), smallest relative pivot of the independent predictors (1 if k == 0)
+    dropped: BoolArray  # (g, m, k), predictor is a combination of the earlier ones
+    pattern: IntArray  # (t,)
+
+    @classmethod
+    def empty(cls, g: int, k: int, t: int, intercept: bool) -> Estimates:
+        """Room for one problem: NaN everywhere, status ``no_data``."""
+        p = k + intercept
+
+        def nan(*shape: int) -> FloatArray:
+            return np.full((g, *shape), np.nan)
+
+        return cls(
+            params=nan(t, p),
+            level=nan(t),
+            resid_norm=nan(t),
+            target_norm=nan(t),
+            mad=nan(t),
+            status=np.full((g, t), Status.NO_DATA, dtype=np.uint8),
+            flags=np.zeros((g, t), dtype=np.uint8),
+            nobs=np.zeros((g, 1), dtype=np.int64),
+            rank=np.zeros((g, 1), dtype=np.int64),
+            wsum=nan(1),
+            log_wsum=nan(1),
+            root=nan(1, p),
+            corr=nan(1, p * (p - 1) // 2),
+            center=nan(1, k),
+            norm=nan(1, k),
+            xcorr=nan(1, k * (k - 1) // 2),
+            pivot=nan(1),
+            dropped=np.zeros((g, 1, k), dtype=np.bool_),
+            pattern=np.zeros(t, dtype=np.int64),
+        )
+
+    @classmethod
+    def stack_groups(cls, parts: Sequence[Estimates]) -> Estimates:
+        """Consecutive group ranges of one problem, put back together."""
+        arrays = {
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(cls)
+            if field.name != "pattern"
+        }
+        return cls(**arrays, pattern=parts[0].pattern)
+
+    @classmethod
+    def join_targets(cls, parts: Sequence[Estimates], targets: Sequence[Sequence[int]]) -> Estimates:
+        """Problems that share their groups; part i holds targets ``targets[i]`` of the call."""
+        if len(parts) == 1:
+            return parts[0]
+        order = np.argsort(np.concatenate([np.asarray(ts, dtype=np.int64) for ts in targets]))
+        pattern = np.repeat(np.arange(len(parts)), [len(ts) for ts in targets])[order]
+        arrays = {}
+        for field in fields(cls):
+            if field.name == "pattern":
+                continue
+            joined = np.concatenate([getattr(part, field.name) for part in parts], axis=1)
+            arrays[field.name] = joined[:, order] if field.name in _PER_TARGET else joined
+        return cls(**arrays, pattern=pattern)
+
+
+_PER_TARGET = frozenset({"params", "level", "resid_norm", "target_norm", "mad", "status", "flags"})

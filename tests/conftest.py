@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import numba
+import pytest
+
+BACKENDS = ["numba", "numpy", "loky"]
+COMPILED = not numba.config.DISABLE_JIT
+
+hypothesis.settings.register_profile(
+    "default", deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
+)
+hypothesis.settings.load_profile("default")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each engine in turn: the conformance tests run on all of them."""
+    return str(request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what plain Python could not carry when the kernels are not compiled."""
+    small = not COMPILED or os.environ.get("NUMBA_BOUNDSCHECK") == "1"
+    for item in items:
+        if small and item.get_closest_marker("compiled"):
+            item.add_marker(pytest.mark.skip(reason="needs compiled kernels at full speed"))

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""The compiled kernels, stage by stage: refinement would hide an error in an early stage."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from gbreg import kernels
+from gbreg.backends._numba import NumbaBackend
+from gbreg.backends._packed import FastScratch, Run, as_token
+from gbreg.problem import Estimates, Flag, FitOptions, Problem, Status, frozen
+
+
+def no_progress(rows: int) -> None:
+    pass
+
+
+def make_problem(sizes, k, t, seed=0, offset=0.0):
+    rng = np.random.default_rng(seed)
+    n = int(np.sum(sizes))
+    X = rng.normal(size=(k, n)) + offset
+    Y = 1 + X.sum(axis=0) + rng.normal(size=(t, n))
+    return Problem(
+        frozen(X), frozen(Y), frozen(rng.uniform(0.5, 2, n)), frozen(np.concatenate(([0], np.cumsum(sizes))))
+    )
+
+
+def numbers(estimates: Estimates) -> dict[str, np.ndarray]:
+    return {name: np.asarray(getattr(estimates, name)) for name in Estimates.__slots__}
+
+
+def assert_same_bits(got: Estimates, want: Estimates) -> None:
+    for name, value in numbers(want).items():
+        np.testing.assert_array_equal(numbers(got)[name], value, err_msg=name)
+
+
+def test_codes_are_those_of_the_enumerations():
+    for status in Status:
+        assert getattr(kernels, status.name) == status
+    for flag in (Flag.ILL_CONDITIONED, Flag.CONSTANT_TARGET, Flag.PERFECT_FIT, Flag.EXTENDED):
+        assert getattr(kernels, flag.name) == flag
+
+
+def pairs(seed: int, n: int = 200) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    high = rng.normal(size=(n, 2)) * 2.0 ** rng.integers(-60, 60, (n, 2))
+    return np.stack([high, high * rng.uniform(-1, 1, (n, 2)) * 2.0**-54], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "exact"),
+    [
+        (kernels.dd_add, lambda a, b: a + b),
+        (kernels.dd_mul, lambda a, b: a * b),
+        (kernels.dd_div, lambda a, b: a / b),
+    ],
+)
+def test_double_double_arithmetic_keeps_100_bits(kernel, exact):
+    for a, b in pairs(1):
+        a, b = kernels.quick_two_sum(*a), kernels.quick_two_sum(*b)
+        high, low = kernel(*a, *b)
+        want = exact(Fraction(a[0]) + Fraction(a[1]), Fraction(b[0]) + Fraction(b[1]))
+        assert abs(Fraction(high) + Fraction(low) - want) <= abs(want) * Fraction(2) ** -100
+
+
+def test_error_free_transformations_are_exact():
+    for (a, _), (b, _) in pairs(2):
+        for kernel, want in (
+            (kernels.two_sum, Fraction(a) + Fraction(b)),
+            (kernels.two_product, Fraction(a) * Fraction(b)),
+        ):
+            high, low = kernel(a, b)
+            assert Fraction(high) + Fraction(low) == want
+
+
+def test_double_double_square_root_is_right_to_the_last_bit_or_so():
+    for a, _ in pairs(3):
+        high, low = abs(a[0]), abs(a[0]) * 1e-17
+        root = Fraction(kernels.dd_sqrt(high, low))
+        want = Fraction(high) + Fraction(low)
+        assert abs(root * root - want) <= want * Fraction(2) ** -52
+    assert kernels.dd_sqrt(-1e-40, 0.0) == 0.0
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 16, 17, 18, 100, 1001])
+@pytest.mark.parametrize("kind", ["normal", "ties", "sorted", "reversed", "constant"])
+def test_median_is_exact(n, kind):
+    values = np.random.default_rng(n).normal(size=n)
+    values = {
+        "normal": values,
+        "ties": np.round(values),
+        "sorted": np.sort(values),
+        "reversed": np.sort(values)[::-1].copy(),
+        "constant": np.full(n, 3.3),
+    }[kind]
+    middle = np.median(values)
+    assert kernels.median(values.copy(), n) == middle
+    assert kernels.median_deviation(values.copy(), n) == np.median(np.abs(values - middle))
+
+
+def test_log_sum_survives_extreme_weights():
+    w = np.array([1e300, 1e-300, 2.0, 1e90, 1e90, 1e-99, 5e-324])
+    assert kernels.log_sum(w, 0, len(w)) == pytest.approx(np.log(w).sum(), rel=1e-14)
+    assert kernels.log_sum(np.ones(5), 0, 5) == 0.0
+
+
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_stages_of_the_fast_path(k):
+    """Sums, means, cross products, factor, inverse and gradient, each against its definition."""
+    problem = make_problem([12], k, 2)
+    X, Y, w = problem.X, problem.Y, problem.w
+    token, n = as_token(k), 12
+    f = FastScratch.make(k, 2, n)
+    Z = np.vstack([X, Y])
+
+    kernels.set_reference(X, Y, 0, token, True, f.ref)
+    np.testing.assert_array_equal(f.ref, Z[:, 0])
+    kernels.add_sums(X, Y, w, 0, n, token, f.ref, f.sums)
+    np.testing.assert_allclose(f.sums, [*((Z - Z[:, :1]) @ w), w.sum()], rtol=1e-13, atol=1e-13)
+    kernels.set_mean(f.sums, True, f.mean)
+    np.testing.assert_allclose(f.ref + f.mean, np.average(Z, axis=1, weights=w), rtol=1e-13)
+
+    kernels.add_cross(X, Y, w, 0, n, token, f.ref, f.mean, f.step, f.cross)
+    C = Z - np.average(Z, axis=1, weights=w)[:, None]
+    G = (C * w) @ C.T
+    want = [G[i, j] for i in range(k) for j in range(i + 1)]
+    for q in range(2):
+        want += [*G[k + q, :k], G[k + q, k + q]]
+    np.testing.assert_allclose(f.cross, want, rtol=1e-12, atol=1e-12)
+
+    run = Run.start(problem, FitOptions(min_nobs=k + 1), 1, no_progress)
+    smallest = kernels.factorise(token, f.ref, f.sums, f.mean, f.cross, f.factor, f.diag, run.settings)
+    L = np.tril(f.factor, -1) + np.eye(k)
+    np.testing.assert_allclose((L * f.diag) @ L.T, G[:k, :k], rtol=1e-12, atol=1e-12)
+    assert smallest == pytest.approx(min(f.diag / np.diag(G)[:k], default=1.0), rel=1e-12)
+
+    kernels.first_coef(token, f.cross, f.factor, f.diag, f.step, f.coef)
+    coef = np.linalg.solve(G[:k, :k], G[:k, k:]).T
+    np.testing.assert_allclose(f.coef, coef, rtol=1e-11)
+
+    f.coef[:] = 0.5  # anywhere: the gradient there, and one exact Newton step back
+    kernels.add_gradient(X, Y, w, 0, n, token, f.ref, f.mean, f.coef, f.step, f.grad)
+    r = C[k:] - f.coef @ C[:k]
+    want = [v for q in range(2) for v in (*(C[:k] @ (w * r[q])), w @ r[q])]
+    np.testing.assert_allclose(f.grad, want, rtol=1e-11, atol=1e-12)
+    kernels.refine(token, f.sums[-1], True, f.factor, f.diag, f.grad, f.step, f.coef, f.low, f.shift)
+    np.testing.assert_allclose(f.coef, coef, rtol=1e-11)
+    for q in range(2):
+        rss = kernels.sum_squares(X, Y, w, 0, n, token, f.ref, f.mean, f.coef, f.shift, q, f.resid, 0)
+        r = C[k + q] - coef[q] @ C[:k]
+        assert rss == pytest.approx(w @ r**2, rel=1e-12)
+        np.testing.assert_allclose(f.resid, r, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 9])
+def test_run_time_count_gives_the_bits_of_the_unrolled_one(k, monkeypatch):
+    """The general kernel is the same code with k as a value."""
+    problem = make_problem([3 * k] * 5, k, 1)
+    options = FitOptions(min_nobs=k + 1)
+    want = NumbaBackend(1).fit(problem, options, no_progress)
+    monkeypatch.setattr("gbreg.backends._numba.as_token", lambda k: np.zeros(k, dtype=np.int8))
+    assert_same_bits(NumbaBackend(1).fit(problem, options, no_progress), want)
+    assert np.isfinite(want.params).all()
+
+
+@pytest.mark.parametrize("precision", ["auto", "extended"])
+def test_threads_change_no_bit(precision, monkeypatch):
+    """Ranges and blocks are made tiny, so that every driver takes part."""
+    monkeypatch.setattr("gbreg.backends._numba.RANGE_ROWS", 50)
+    monkeypatch.setattr("gbreg.backends._numba.EXTENDED_ROWS", 50)
+    monkeypatch.setattr("gbreg.backends._packed.LONG_ROWS", 60)
+    monkeypatch.setattr("gbreg.backends._numba.LONG_ROWS", 60)
+    monkeypatch.setattr("gbreg.backends._long.BLOCK_ROWS", 16)
+    problem = make_problem([5, 300, 0, 7, 2, 61, 8, 60, 500], 2, 2, offset=5)
+    options = FitOptions(min_nobs=3, precision=precision)
+    want = NumbaBackend(1).fit(problem, options, no_progress)
+    for n_jobs in (2, 4):
+        assert_same_bits(NumbaBackend(n_jobs).fit(problem, options, no_progress), want)
+    fitted = want.nobs[:, 0] > 3
+    assert np.isfinite(want.params[fitted]).all()
+
+
+@pytest.mark.parametrize("precision", ["auto", "extended"])
+@pytest.mark.parametrize("design", ["good", "collinear", "constant target", "perfect", "weighted out"])
+def test_long_groups_agree_with_short_ones(precision, design, monkeypatch):
+    """The block driver against the group kernel on the same rows."""
+    problem = make_problem([333], 2, 2, offset=3)
+    X, Y, w = problem.X.copy(), problem.Y.copy(), problem.w.copy()
+    if design == "collinear":
+        X[1] = 2 * X[0] + 1
+    elif design == "constant target":
+        Y[0] = 3.3
+    elif design == "perfect":
+        Y[0] = 1 + X[0] - X[1]
+    elif design == "weighted out":
+        w[100] = 1e40
+    problem = Problem(frozen(X), frozen(Y), frozen(w), problem.offsets)
+    options = FitOptions(min_nobs=3, precision=precision)
+    want = NumbaBackend(1).fit(problem, options, no_progress)
+    monkeypatch.setattr("gbreg.backends._packed.LONG_ROWS", 60)
+    monkeypatch.setattr("gbreg.backends._numba.LONG_ROWS", 60)
+    monkeypatch.setattr("gbreg.backends._long.BLOCK_ROWS", 16)
+    got = NumbaBackend(2).fit(problem, options, no_progress)
+    for name in ("status", "flags", "nobs", "rank", "dropped"):
+        np.testing.assert_array_equal(numbers(got)[name], numbers(want)[name], err_msg=name)
+    for name in ("params", "level", "root", "corr", "center", "norm", "xcorr", "wsum", "log_wsum", "pivot"):
+        np.testing.assert_allclose(numbers(got)[name], numbers(want)[name], rtol=1e-11, err_msg=name)
+    honest = want.flags & Flag.PERFECT_FIT == 0
+    for name in ("resid_norm", "mad"):
+        np.testing.assert_allclose(
+            numbers(got)[name][honest], numbers(want)[name][honest], rtol=1e-11, err_msg=name
+        )
+
+
+def test_a_heavy_row_far_out_does_not_cancel_the_others():
+    """Weights over 40 decades: the centred sums are taken about the heaviest row."""
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(1, 8)), rng.normal(size=(1, 8))
+    w = np.ones(8)
+    w[3] = 1e40
+    problem = Problem(frozen(x), frozen(y), frozen(w), frozen(np.array([0, 8])))
+    got = NumbaBackend(1).fit(problem, FitOptions(min_nobs=2), no_progress)
+    dx, dy = x[0] - x[0, 3], y[0] - y[0, 3]  # in the limit the line goes through that row
+    assert got.params[0, 0, 1] == pytest.approx((dx @ dy) / (dx @ dx), rel=1e-13)
+    assert got.status[0, 0] == Status.OK
+
+
+@pytest.mark.compiled
+def test_fit_groups_counts_no_references_in_its_loop():
+    """Their atomics once cost four times the arithmetic; see the head of gbreg.kernels."""
+    problem = make_problem([5] * 10, 2, 1)
+    NumbaBackend(1).fit(problem, FitOptions(min_nobs=3), no_progress)
+    text = next(iter(kernels.fit_groups.inspect_llvm().values()))
+    functions = text.split("\ndefine ")
+    hot = [body for body in functions if "add_cross" in body.split("(")[0] or "add_sums" in body.split("(")[0]]
+    assert all("NRT_incref" not in body for body in hot)
+
+
+def test_mad_is_nan_when_not_asked_for():
+    problem = make_problem([6, 6], 1, 1)
+    got = NumbaBackend(1).fit(problem, FitOptions(min_nobs=2, mad=False), no_progress)
+    assert np.isnan(got.mad).all()
+    assert math.isfinite(got.params[0, 0, 0])

@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: MIT
+"""Keys and groups against pandas' own result and against lists of rows made by hand."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_index_equal
+
+from gbreg import keys
+from gbreg.errors import ColumnError, GbregWarning, SpecError
+from gbreg.layout import make_layout
+from gbreg.spec import Grouping
+
+PANDAS3 = int(pd.__version__.split(".")[0]) >= 3
+SEEDED = settings(derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+DAYS = pd.to_datetime(["2020-01-05", "2020-01-01", "2020-03-09", None])
+TUPLES = [("b", 2), ("a", 1), ("b", 1)]
+
+
+def objects(values: list[Any]) -> pd.Series:
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return pd.Series(out)
+
+
+def picked(values: list[Any]) -> Any:
+    """A column maker: small numbers pick from these values."""
+    return lambda rows: [values[i % len(values)] for i in rows]
+
+
+KINDS: dict[str, Any] = {
+    "int": lambda r: np.array(r, dtype=np.int64) - 2,
+    "int8": lambda r: np.array(picked([127, -128, 0, 5])(r), dtype=np.int8),
+    "gaps": lambda r: np.array(picked([0, 2_000_000_000, -7])(r), dtype=np.int64),
+    "extremes": lambda r: np.array(picked([2**63 - 1, -(2**63), 0])(r), dtype=np.int64),
+    "low": lambda r: np.array(picked([-(2**63), -(2**63) + 3])(r), dtype=np.int64),
+    "uint64": lambda r: np.array(picked([2**64 - 1, 2**64 - 3, 2**64 - 2])(r), dtype=np.uint64),
+    "uint8": lambda r: np.array(picked([255, 0, 9])(r), dtype=np.uint8),
+    "bool": lambda r: np.array(picked([True, False])(r), dtype=np.bool_),
+    "float": lambda r: np.array(picked([0.5, np.nan, -0.0, 0.0, -3.0])(r), dtype=np.float64),
+    "str": lambda r: picked(["b", "a", None, "Z"])(r),
+    "tuples": lambda r: objects(picked(TUPLES)(r)),
+    "category": lambda r: pd.Categorical(picked(["b", "a", None, "c"])(r), categories=["c", "x", "a", "b"]),
+    "full": lambda r: pd.Categorical(picked([3, 1, 2])(r), categories=[1, 2, 3, 4]),
+    "ordered": lambda r: pd.Categorical(picked(["lo", "hi"])(r), ["lo", "mid", "hi"], ordered=True),
+    "cut": lambda r: pd.cut(np.array(picked([0.5, 2.5, 9.0])(r), dtype=float), [0, 1, 2, 3]),
+    "Int64": lambda r: pd.array(picked([2**60, None, 2**60 + 1, -1])(r), dtype="Int64"),
+    "boolean": lambda r: pd.array(picked([True, None, False])(r), dtype="boolean"),
+    "day": lambda r: pd.DatetimeIndex(picked(list(DAYS))(r)),
+    "zone": lambda r: pd.DatetimeIndex(picked(list(DAYS.tz_localize("Europe/Rome")))(r), tz="Europe/Rome"),
+    "gap": lambda r: pd.to_timedelta(picked([3, 1, None])(r), unit="h"),
+    "period": lambda r: pd.PeriodIndex(picked(["2020-03", "2020-01", None])(r), freq="M"),
+}
+
+
+def frame_of(rows: list[int], index: pd.Index | None = None) -> pd.DataFrame:
+    columns = {kind: make([r + 3 * j for r in rows]) for j, (kind, make) in enumerate(KINDS.items())}
+    frame = pd.DataFrame(columns)
+    if index is not None:
+        frame.index = index
+    return frame
+
+
+rows_lists = st.lists(st.integers(0, 6), max_size=14)
+flags = st.fixed_dictionaries({name: st.booleans() for name in ("sort", "observed", "dropna")})
+
+
+def plain(value: Any) -> Any:
+    """One spelling for every missing value."""
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+        return "missing"
+    return value
+
+
+def rows_by_hand(*values: Any, dropna: bool) -> dict[Any, list[int]]:
+    """Rows of each key, from the keys' values alone."""
+    groups: dict[Any, list[int]] = {}
+    for row, key in enumerate(zip(*[[plain(v) for v in column] for column in values], strict=True)):
+        if not (dropna and "missing" in key):
+            groups.setdefault(key, []).append(row)
+    return groups
+
+
+def rows_of(layout: Any) -> list[list[int]]:
+    return [layout.order[a:b].tolist() for a, b in zip(layout.offsets[:-1], layout.offsets[1:], strict=True)]
+
+
+def key_tuples(index: pd.Index) -> list[Any]:
+    levels = [index.get_level_values(i) for i in range(index.nlevels)]
+    return list(zip(*[[plain(v) for v in level] for level in levels], strict=True))
+
+
+def check(frame: pd.DataFrame, by: Any, *values: Any, level: Any = None, **options: bool) -> None:
+    """Keys are pandas', rows are the ones listed by hand from the keys' values."""
+    layout = make_layout(frame, Grouping(by, level, **options))
+    assert_index_equal(layout.keys, frame.groupby(by, level=level, **options).size().index, exact=True)
+    want = rows_by_hand(*values, dropna=options.get("dropna", True))
+    got = rows_of(layout)
+    assert len(got) == len(layout.keys)
+    assert [want.pop(key, []) for key in key_tuples(layout.keys)] == got
+    assert not want
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore::gbreg.errors.GbregWarning")
+@given(rows=rows_lists, options=flags, as_list=st.booleans())
+@settings(SEEDED, max_examples=40)
+def test_one_label_of_every_kind(kind: str, rows: list[int], options: dict[str, bool], as_list: bool) -> None:
+    frame = frame_of(rows)
+    check(frame, [kind] if as_list else kind, frame[kind], **options)
+
+
+def test_missing_among_tuples() -> None:
+    """Apart: with dropna=False pandas 3 warns of its own way to sort these."""
+    frame = pd.DataFrame({"k": objects([("b", 2), None, ("a", 1), ("b", 2)])})
+    check(frame, "k", frame["k"])
+    check(frame, "k", frame["k"], sort=False, dropna=False)
+
+
+@given(
+    rows=rows_lists,
+    options=flags,
+    by=st.lists(st.sampled_from(list(KINDS)), min_size=2, max_size=3, unique=True),
+)
+@settings(SEEDED, max_examples=500)
+def test_several_labels(rows: list[int], options: dict[str, bool], by: list[str]) -> None:
+    frame = frame_of(rows)
+    check(frame, by, *[frame[kind] for kind in by], **options)
+
+
+@pytest.mark.parametrize(
+    "by", [["int", "bool"], ["full", "int8"], ["uint64", "category", "int"], ["low", "cut"]]
+)
+@given(rows=rows_lists.filter(bool), options=flags)
+@settings(SEEDED, max_examples=60)
+def test_numbered_here_and_by_pandas_alike(by: list[str], rows: list[int], options: dict[str, bool]) -> None:
+    frame = frame_of(rows)
+    for labels in (by, by[:1]):
+        grouping = Grouping(labels, **options)
+        digits = keys._digits(frame, grouping)
+        if digits is None:
+            continue
+        got, want = keys._mixed_radix(digits, labels), keys._ask_pandas(frame, grouping)
+        assert_index_equal(got.keys, want.keys, exact=True)
+        renumbered = got.codes
+        if got.occupied is not None:
+            place = np.full(got.n_codes + 1, -1)
+            place[got.occupied] = np.arange(len(got.occupied))
+            renumbered = place[got.codes]
+        np.testing.assert_array_equal(renumbered, want.codes)
+
+
+@pytest.mark.parametrize(
+    ("by", "mine"),
+    [
+        ("int", True),
+        ("bool", True),
+        ("uint64", True),
+        ("low", True),
+        ("category", True),
+        (["int", "bool", "category"], True),
+        ("gaps", False),
+        ("extremes", False),
+        ("Int64", False),
+        ("float", False),
+        (["int", "gaps"], False),
+    ],
+)
+def test_which_keys_are_numbered_here(by: Any, mine: bool) -> None:
+    frame = frame_of([0, 1, 2, 3])
+    assert (keys._digits(frame, Grouping(by)) is not None) == mine
+    assert keys._digits(frame, Grouping(by, sort=False)) is None
+
+
+def test_range_limit_grows_with_rows() -> None:
+    wide = pd.DataFrame({"k": np.array([0, 65535]), "j": np.array([0, 1])})
+    assert keys._digits(wide, Grouping("k")) is not None
+    assert keys._digits(wide + 1, Grouping(["k", "j"])) is None  # 65536 * 2
+    assert keys._digits(pd.DataFrame({"k": [0, 65536]}), Grouping("k")) is None
+    long = pd.DataFrame({"k": np.r_[np.zeros(16384, dtype=int), 65539]})  # 4 n is 65540
+    assert keys._digits(long, Grouping("k")) is not None
+    assert keys._digits(long * 65540 // 65539 + (long > 0), Grouping("k")) is None
+
+
+@given(rows=rows_lists, options=flags, seed=st.integers(0, 99))
+@settings(SEEDED, max_examples=100)
+def test_row_aligned_keys_and_code(rows: list[int], options: dict[str, bool], seed: int) -> None:
+    n = len(rows)
+    frame = frame_of(rows, pd.Index([f"r{i}" for i in range(n)]))
+    shuffled = frame.sample(frac=1, random_state=seed)
+    aligned = shuffled["Int64"].rename("aligned")
+    check(frame, aligned, frame["Int64"], **options)
+    check(frame, [aligned, "bool"], frame["Int64"], frame["bool"], **options)
+    check(frame, frame["int"].to_numpy(), frame["int"], **options)
+    check(frame, [frame["float"].to_numpy(), "category"], frame["float"], frame["category"], **options)
+    check(frame, pd.Categorical(frame["category"]), frame["category"], **options)
+    check(frame, pd.Index(frame["day"], name="when"), frame["day"], **options)
+    table = {f"r{i}": i % 3 for i in range(0, n, 2)}
+    check(frame, table, [table.get(f"r{i}") for i in range(n)], **options)
+    check(frame, lambda label: int(label[1:]) % 2, [i % 2 for i in range(n)], **options)
+    mixed = [lambda label: len(label), table, "str"]
+    check(frame, mixed, map(len, frame.index), [table.get(i) for i in frame.index], frame["str"], **options)
+
+
+def test_series_that_lacks_rows_leaves_them_out() -> None:
+    frame = pd.DataFrame({"x": range(4)}, index=list("abcd"))
+    layout = make_layout(frame, Grouping(pd.Series([1, 2, 1], index=list("dba"))))
+    assert layout.codes().tolist() == [0, 1, -1, 0]
+
+
+@given(rows=rows_lists, options=flags)
+@settings(SEEDED, max_examples=100)
+def test_levels(rows: list[int], options: dict[str, bool]) -> None:
+    n = len(rows)
+    frame = frame_of(rows)
+    flat = frame.set_axis(pd.Index([r % 3 for r in rows], name="lev"))
+    for level in (0, "lev", -1, ["lev"]):
+        check(flat, None, flat.index, level=level, **options)
+    check(flat, "lev", flat.index, **options)
+    check(flat, ["lev", "str"], flat.index, flat["str"], **options)
+    two = frame.set_axis(
+        pd.MultiIndex.from_arrays([frame["str"], [i % 2 for i in range(n)]], names=["p", None])
+    )
+    second = two.index.get_level_values(1)
+    check(two, None, two["str"], level="p", **options)
+    check(two, None, second, level=1, **options)
+    check(two, None, second, two["str"], level=[1, 0], **options)
+    check(two, ["p", "bool"], two["str"], two["bool"], **options)
+
+
+@given(rows=rows_lists, options=flags, own=st.tuples(st.booleans(), st.booleans()))
+@settings(SEEDED, max_examples=150)
+def test_plain_groupers(rows: list[int], options: dict[str, bool], own: tuple[bool, bool]) -> None:
+    frame = frame_of(rows, pd.Index([r % 4 for r in rows], name="lev"))
+    for kind in ("int", "float", "str", "Int64", "day"):
+        grouper = pd.Grouper(key=kind, sort=own[0], dropna=own[1])
+        layout = make_layout(frame, Grouping(grouper, **options))
+        assert_index_equal(layout.keys, frame.groupby(grouper, **options).size().index)
+        want = rows_by_hand(frame[kind], dropna=own[1])  # alone, its own options count
+        assert rows_of(layout) == [want[key] for key in key_tuples(layout.keys)]
+    in_list = [pd.Grouper(key="float"), pd.Grouper(level="lev"), "bool"]
+    check(frame, in_list, frame["float"], frame.index, frame["bool"], **options)
+
+
+def test_sorting_grouper_in_a_list_gets_its_own_rows() -> None:
+    """pandas 2.2 and 3.1 number the rows of a sorted frame here, and so group the wrong ones."""
+    frame = pd.DataFrame({"k": [2, 1, 2, 1], "c": list("aabb")})
+    layout = make_layout(frame, Grouping([pd.Grouper(key="k", sort=True), "c"]))
+    assert key_tuples(layout.keys) == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
+    assert rows_of(layout) == [[1], [3], [0], [2]]
+
+
+@given(rows=rows_lists.filter(bool), options=flags, freq=st.sampled_from(["2D", "7D", "MS", "12h"]))
+@settings(SEEDED, max_examples=100)
+def test_frequency_groupers(rows: list[int], options: dict[str, bool], freq: str) -> None:
+    when = [DAYS[r % 4] for r in rows]
+    index = pd.Index([r % 2 for r in rows])  # duplicates: no way to align by label
+    frame = pd.DataFrame({"t": when, "k": [r % 3 for r in rows]}, index=index)
+    by_index = frame.set_axis(pd.DatetimeIndex(frame["t"], name="ti"))
+    if frame["t"].isna().all():
+        return
+    first = frame["t"].min()
+    edges = pd.date_range(
+        pd.Timestamp("2019-12-31") if freq == "MS" else first.normalize(), "2020-04-01", freq=freq
+    )
+    if freq == "MS":
+        edges = edges[edges <= pd.Timestamp("2020-03-31")]
+    bins = [pd.NaT if pd.isna(t) else edges[edges <= t][-1] for t in when]
+    for data, grouper in [
+        (frame, pd.Grouper(key="t", freq=freq)),
+        (by_index, pd.Grouper(level=0, freq=freq)),
+        (by_index, pd.Grouper(freq=freq)),
+    ]:
+        options_of_bins = {**options, "dropna": True}  # a bin has no place for a missing time
+        layout = make_layout(data, Grouping(grouper, **options))
+        assert_index_equal(layout.keys, data.groupby(grouper, **options).size().index)
+        want = rows_by_hand(bins, dropna=True)
+        assert rows_of(layout) == [want.get(key, []) for key in key_tuples(layout.keys)]
+        check(data, [grouper, "k"], bins, data["k"], **options_of_bins)
+
+
+def test_empty_frames_keep_the_dtype_of_the_keys() -> None:
+    frame = frame_of([])
+    for by in (*KINDS, ["int", "category"], ["str", "Int64"]):
+        check(frame, by, **{"observed": True})
+    assert len(make_layout(frame, Grouping("category", observed=False)).keys) == 4
+
+
+def test_labels_of_any_type_and_columns_of_two_levels() -> None:
+    frame = pd.DataFrame(
+        {0: [2, 1, 2], ("a", "b"): list("xyx"), 1.5: [1, 1, 2], pd.Timestamp("2020"): [1, 2, 1]}
+    )
+    frame.columns = pd.Index(list(frame.columns), tupleize_cols=False)
+    for label in frame.columns:
+        check(frame, label, frame[label])
+    check(frame, [0, ("a", "b")], frame[0], frame[("a", "b")])
+    two = pd.DataFrame(
+        [[1, 2, 3], [1, 5, 6]], columns=pd.MultiIndex.from_tuples([("b", "x"), ("a", "y"), ("a", "x")])
+    )
+    check(two, ("b", "x"), [1, 1])
+    check(two, [("a", "y"), ("b", "x")], [2, 5], [1, 1])
+    with pytest.raises(SpecError, match="full tuple"):
+        make_layout(two, Grouping("a"))
+
+
+@given(rows=rows_lists, others=rows_lists, by=st.lists(st.sampled_from(list(KINDS)), min_size=1, max_size=3))
+@settings(SEEDED, max_examples=300)
+@pytest.mark.filterwarnings("ignore::gbreg.errors.GbregWarning")
+def test_keys_are_found_by_value(rows: list[int], others: list[int], by: list[str]) -> None:
+    by = list(dict.fromkeys(by))
+    here = make_layout(frame_of(rows), Grouping(by, dropna=False)).keys
+    there = make_layout(frame_of(others), Grouping(by, dropna=False, sort=False, observed=False)).keys
+    place = {key: i for i, key in enumerate(key_tuples(here))}
+    want = [place.get(key, -1) for key in key_tuples(there)]
+    assert keys.find_keys(here, there).tolist() == want
+
+
+def test_keys_of_other_dtypes_are_found() -> None:
+    have = pd.CategoricalIndex(["b", "a", None], categories=["a", "b"])
+    assert keys.find_keys(have, pd.CategoricalIndex(["z", "a", None, "b"])).tolist() == [-1, 1, 2, 0]
+    assert keys.find_keys(have, pd.Index(["a", "q"])).tolist() == [1, -1]
+    assert keys.find_keys(pd.Index([2, 1]), pd.Index([1, None, 2], dtype="Int64")).tolist() == [1, -1, 0]
+    overlapping = pd.IntervalIndex.from_tuples([(0, 2), (1, 3)])
+    assert keys.find_keys(overlapping, overlapping[::-1]).tolist() == [1, 0]
+    assert keys.find_keys(pd.Index([1.0, 2.0]), pd.Index([np.nan, 2.0])).tolist() == [-1, 1]
+    cuts = pd.CategoricalIndex(pd.cut([0.5, 1.5], [0, 1, 2]))
+    assert keys.find_keys(cuts, pd.CategoricalIndex(pd.cut([1.5], [0.0, 1.0, 2.0, 9.0]))).tolist() == [1]
+    with pytest.raises(SpecError, match="1 levels, not 2"):
+        keys.find_keys(cuts, pd.MultiIndex.from_tuples([(1, 2)]))
+
+
+def test_grouping_leaves_the_frame_alone() -> None:
+    frame = frame_of([3, 1, 2, 1])
+    before = frame.copy(deep=True)
+    for kind in KINDS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GbregWarning)
+            make_layout(frame, Grouping(kind))
+    pd.testing.assert_frame_equal(frame, before)
+
+
+@pytest.mark.parametrize("missing", [np.nan, 5.0])
+def test_wide_float_keys_warn(missing: float) -> None:
+    frame = pd.DataFrame({"id": [2.0**60, missing], "j": [1, 2]})
+    with pytest.warns(GbregWarning, match=r"key 'id' is float64 and beyond 2\*\*53"):
+        make_layout(frame, Grouping("id"))
+    with pytest.warns(GbregWarning, match="key 'id'"):
+        make_layout(frame, Grouping(["j", "id"]))
+
+
+@pytest.mark.parametrize("value", [2.0**53, np.inf, -np.inf, np.nan])
+def test_narrow_and_infinite_float_keys_do_not_warn(value: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_layout(pd.DataFrame({"id": [value, 1.0]}), Grouping("id"))
+
+
+FRAME = pd.DataFrame(
+    {"sector": [1, 2], "row": [1, 1], "bad": objects([[1], [2]]).to_numpy()}, index=pd.Index([7, 8], name="i")
+)
+
+
+@pytest.mark.parametrize(
+    ("by", "level", "error", "message"),
+    [
+        (
+            ["sectr", "row", "rwo"],
+            None,
+            ColumnError,
+            r"'sectr'; did you mean 'sector'\?, 'rwo'; did you mean 'row'",
+        ),
+        ("nothing", None, ColumnError, r"index levels are \['i'\]"),
+        (["u", "v"], None, ColumnError, "'u', 'v'"),  # pandas takes two labels for the values of two rows
+        (pd.Grouper(key="sectr"), None, ColumnError, "did you mean 'sector'"),
+        (("sector", "row"), None, ColumnError, "a tuple is one label; for several columns give a list"),
+        ([], None, SpecError, "names no key"),
+        (np.arange(3), None, SpecError, r"ndarray\) must have one value per row, 2, got shape \(3,\)"),
+        ([np.arange(2), [1, 2, 3]], None, SpecError, r"list\) must have one value per row"),
+        (np.ones((2, 1)), None, SpecError, r"got shape \(2, 1\)"),
+        (pd.Series([1, 2, 3], index=[7, 7, 8]), None, SpecError, "index differs and has duplicates"),
+        (FRAME[["row"]], None, SpecError, "got DataFrame"),
+        ({"sector"}, None, SpecError, "got set"),
+        ("bad", None, SpecError, "cannot be hashed"),
+        (["row", "bad"], None, SpecError, "cannot be hashed"),
+        (lambda i: [i], None, SpecError, "cannot be hashed"),
+        (None, "j", SpecError, "level= 'j' is not a level of the index, whose levels are"),
+        (None, 1, SpecError, "level= 1 is not a level"),
+        (None, [], SpecError, "names no key"),
+        (pd.Grouper(level="j"), None, SpecError, "level of a Grouper in by"),
+    ],
+)
+def test_wrong_keys_are_named(by: Any, level: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_layout(FRAME, Grouping(by, level))
+
+
+def test_ambiguous_and_duplicated_labels() -> None:
+    frame = pd.DataFrame({"k": [1, 2]}, index=pd.Index([1, 2], name="k"))
+    with pytest.raises(SpecError, match=r"ambiguous: \['k'\]"):
+        make_layout(frame, Grouping("k"))
+    twice = pd.DataFrame([[1, 2]], columns=["k", "k"])
+    with pytest.raises(SpecError, match=r"\['k'\] select several; rename"):
+        make_layout(twice, Grouping(["k"]))
+    index = pd.MultiIndex.from_arrays([[1], [2]], names=["a", "a"])
+    with pytest.raises(SpecError, match="several index levels"):
+        make_layout(pd.DataFrame({"x": [1]}, index=index), Grouping(level="a"))
+
+
+def test_errors_of_a_callable_are_not_touched() -> None:
+    def broken(label: Any) -> Any:
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        make_layout(FRAME, Grouping(broken))
