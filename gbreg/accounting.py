@@ -14,8 +14,8 @@ class RowCounts:
     """Where the rows went.
 
     A row counts once, in the first of these that holds: without key, not selected
-    (``where``), zero weight, missing (NaN/NA in a predictor or the target), infinite
-    (in a predictor or the target), used.
+    (``where``), zero weight, a predictor missing (NaN/NA), a predictor infinite, the
+    target missing, the target infinite, used.
     """
 
     n_rows: int  # rows of the frame

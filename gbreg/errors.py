@@ -7,6 +7,9 @@ message, and survives pickling, so it crosses process boundaries unchanged.
 
 from __future__ import annotations
 
+import inspect
+import warnings
+
 
 class GbregError(Exception):
     """Base class of every error raised by gbreg."""
@@ -49,3 +52,15 @@ class GbregWorkerError(GbregError, RuntimeError):
 
 class GbregWarning(UserWarning):
     """One per call: what could not be fitted, counted by reason."""
+
+
+def warn(message: str) -> None:
+    """A `GbregWarning` at the line of the caller: the nearest outside gbreg, and pandas (``df.pipe``)."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and _package(frame.f_globals) in ("gbreg", "pandas"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, GbregWarning, stacklevel=level)
+
+
+def _package(names: dict[str, object]) -> str:
+    return str(names.get("__name__")).partition(".")[0]

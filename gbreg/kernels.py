@@ -190,10 +190,8 @@ def median(values: FloatArray, n: int) -> float:
     half = n // 2
     upper = select(values, n, half)
     lower = upper
-    if n % 2 == 0:
-        lower = values[0]
-        for i in range(1, half):
-            lower = max(lower, values[i])
+    for i in range(0 if n % 2 == 1 else half):
+        lower = values[i] if i == 0 else max(lower, values[i])
     return 0.5 * lower + 0.5 * upper
 
 
@@ -530,10 +528,8 @@ def write_pattern(
 
 
 @inlined
-def write_target(
+def judge_target(
     Y: FloatArray,
-    origin: FloatArray,
-    g: int,
     q: int,
     lo: int,
     hi: int,
@@ -545,63 +541,78 @@ def write_target(
     mean: FloatArray,
     cross: FloatArray,
     coef: FloatArray,
-    low: FloatArray,
-    shift: FloatArray,
-    resid: FloatArray,
-    T: FloatArray,
-    status: Any,
-    flags: Any,
-    todo: Any,
-) -> None:
-    """Coefficients and norms of one target into T[g, q], or the note that it needs more digits.
-
-    The intercept is summed in double-double from the parts that rounding took, so that
-    it is as good as the slopes when it is small beside the data.
-    """
+) -> int:
+    """Status and flags of a target, ``status + 16 * flags``; -1 if it needs the extended path."""
     k = len(token)
-    p = k + 1 if s.intercept else k
+    saturated = hi - lo == (k + 1 if s.intercept else k)
     column = k + q
     tss = cross[k * (k + 1) // 2 + q * (k + 1) + k]
-    saturated = hi - lo == p
-    constant = tss == 0.0 and all_equal(Y, q, lo, hi, Y[q, lo] if s.intercept else 0.0)
-    fine = constant or (s.tiny < tss < s.huge and tss > s.spread * wsum * mean[column] * mean[column])
-
-    level_h, level_l = two_sum(ref[column], mean[column])
-    level_h, level_l = dd_add(level_h, level_l, shift[q], 0.0)
-    size = math.sqrt(level_h * level_h + tss / wsum)
-    sum_h, sum_l = 0.0, 0.0  # coef * center, as the caller's values
-    at = 0.0  # coef * (center - its rounded value)
+    stop = hi if tss == 0.0 else lo
+    constant = all_equal(Y, q, lo, stop, Y[q, lo] if s.intercept else 0.0) and tss == 0.0
+    level = ref[column] + mean[column]
+    size = math.sqrt(level * level + tss / wsum)  # of the terms: far below it, residuals are rounding noise
     a = 0
+    finite = rss < math.inf
     for j in range(k):
         b = coef[q, j]
-        center, rest = two_sum(ref[j], mean[j])
+        center = ref[j] + mean[j]
         size += abs(b) * math.sqrt(center * center + cross[a + j] / wsum)
-        fine = fine and (b == 0.0 or SMALLEST_NORMAL <= abs(b) < math.inf)
-        at += b * rest
-        there = spot(origin, g, j, center)
-        h, rest = two_product(b, there)
-        sum_h, sum_l = dd_add(sum_h, sum_l, h, rest + low[q, j] * there)
+        finite = finite and (b == 0.0 or SMALLEST_NORMAL <= abs(b) < math.inf)
         a += j + 1
+    in_range = s.tiny < tss < s.huge and tss > s.spread * wsum * mean[column] * mean[column]
     noise = rss < s.rss * tss or math.sqrt(rss / wsum) <= s.perfect * size
-    fine = fine and rss < math.inf and (saturated or constant or not noise)
-    if fine:
-        if saturated or constant:
-            rss = 0.0
-        level_h, level_l = dd_add(level_h, level_l, -at, 0.0)
-        T[g, q, LEVEL] = level_h if s.intercept else 0.0
-        if s.intercept:
-            h, rest = dd_add(level_h, level_l, -sum_h, -sum_l)
-            T[g, q, PARAMS] = spot(origin, g, column, h)
-        for j in range(k):
-            T[g, q, PARAMS + p - k + j] = coef[q, j]
-        T[g, q, TARGET_NORM] = math.sqrt(tss)
-        T[g, q, RESID_NORM] = math.sqrt(rss)
-        if s.mad:
-            T[g, q, MAD] = median_deviation(resid, hi - lo) if rss > 0.0 else 0.0
-        status[g, q] = SATURATED if saturated else OK
-        flags[g, q] = (CONSTANT_TARGET if constant else 0) | (PERFECT_FIT if constant and not saturated else 0)
-    else:
-        todo[g, 1 + q] = ASKED
+    code = SATURATED if saturated else OK
+    if constant:
+        code += 16 * (CONSTANT_TARGET if saturated else CONSTANT_TARGET | PERFECT_FIT)
+    elif not (finite and in_range) or (noise and not saturated):
+        code = -1
+    return code
+
+
+@inlined
+def write_target(
+    origin: FloatArray,
+    g: int,
+    q: int,
+    token: Any,
+    intercept: bool,
+    rss: float,
+    ref: FloatArray,
+    mean: FloatArray,
+    cross: FloatArray,
+    coef: FloatArray,
+    low: FloatArray,
+    shift: FloatArray,
+    T: FloatArray,
+) -> None:
+    """Coefficients and norms of one target into T[g, q].
+
+    The intercept is summed with the parts that rounding took (Ogita, Rump, Oishi 2005), so
+    that it is as good as the slopes when it is small beside the data.
+    """
+    k = len(token)
+    column = k + q
+    slope = PARAMS + 1 if intercept else PARAMS
+    level, level_low = two_sum(ref[column], mean[column])
+    level, e = two_sum(level, shift[q])
+    level_low += e
+    total, total_low = 0.0, 0.0  # coef * center, as the caller's values
+    for j in range(k):
+        b = coef[q, j]
+        T[g, q, slope + j] = b
+        center, rest = two_sum(ref[j], mean[j])
+        level_low -= b * rest  # the level is the value at the rounded center
+        there = spot(origin, g, j, center)
+        h, e = two_product(b, there)
+        total_low += e + low[q, j] * there
+        total, e = two_sum(total, h)
+        total_low += e
+    T[g, q, LEVEL] = level + level_low if intercept else 0.0
+    h, e = two_sum(level, -total)
+    constant = spot(origin, g, column, h + (e + (level_low - total_low)))
+    T[g, q, PARAMS] = constant if intercept else T[g, q, PARAMS]
+    T[g, q, TARGET_NORM] = math.sqrt(cross[k * (k + 1) // 2 + q * (k + 1) + k])
+    T[g, q, RESID_NORM] = math.sqrt(rss)
 
 
 @kernel
@@ -673,10 +684,17 @@ def fit_groups(
         )
         for q in range(t):
             rss = sum_squares(X, Y, w, lo, hi, token, ref, mean, coef, shift, q, resid, lo)
-            write_target(
-                Y, origin, g, q, lo, hi, token, s, wsum, rss,
-                ref, mean, cross, coef, low, shift, resid, T, status, flags, todo,
-            )  # fmt: skip
+            code = judge_target(Y, q, lo, hi, token, s, wsum, rss, ref, mean, cross, coef)
+            if code < 0:
+                todo[g, 1 + q] = ASKED
+                continue
+            if code != OK:  # saturated or constant: there are no residuals
+                rss = 0.0
+            write_target(origin, g, q, token, s.intercept, rss, ref, mean, cross, coef, low, shift, T)
+            if s.mad:
+                T[g, q, MAD] = median_deviation(resid, hi - lo) if rss > 0.0 else 0.0
+            status[g, q] = code % 16
+            flags[g, q] = code // 16
 
 
 # --------------------------------------------------------------------------- the extended path

@@ -8,7 +8,6 @@ without hashing.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gbreg.columns import check_labels, column_at, is_label
-from gbreg.errors import ColumnError, GbregError, GbregWarning, SpecError
+from gbreg.errors import ColumnError, GbregError, SpecError
 from gbreg.problem import IntArray
 from gbreg.spec import Grouping
 from gbreg.suggest import nearest
@@ -54,13 +53,11 @@ def find_groups(frame: pd.DataFrame, grouping: Grouping) -> Groups:
     SpecError
         Ambiguous or duplicated labels, keys of the wrong length, unhashable keys.
     """
-    _check_grouping(frame, grouping)
+    check_grouping(frame, grouping)
     digits = _digits(frame, grouping)
     if digits is not None:
         return _mixed_radix(digits, grouping.labels or ())
-    groups = _ask_pandas(frame, grouping)
-    _warn_wide_floats(groups.keys)
-    return groups
+    return _ask_pandas(frame, grouping)
 
 
 def find_keys(keys: pd.Index[Any], wanted: pd.Index[Any]) -> IntArray:
@@ -107,7 +104,8 @@ def _by_value(values: pd.Index[Any]) -> pd.Index[Any]:
 # what is asked
 
 
-def _check_grouping(frame: pd.DataFrame, grouping: Grouping) -> None:
+def check_grouping(frame: pd.DataFrame, grouping: Grouping) -> None:
+    """Raise what `find_groups` raises of labels, levels and lengths, before it looks at any key."""
     if grouping.level is not None:
         _check_levels(frame.index, _as_list(grouping.level, (list, tuple)), "level")
         return
@@ -323,15 +321,15 @@ def _plain_key(frame: pd.DataFrame, item: Any) -> Any:
     return frame.index.get_level_values(level)
 
 
-def _warn_wide_floats(keys: pd.Index[Any]) -> None:
+def wide_floats(keys: pd.Index[Any]) -> str:
+    """Say which level has float keys beyond 2**53; an empty string if none has."""
     for level in keys.levels if isinstance(keys, pd.MultiIndex) else [keys]:
         if level.dtype.kind != "f":
             continue
         values = np.abs(level.to_numpy(dtype=np.float64, na_value=np.nan))
         if (np.isfinite(values) & (values > 2**53)).any():
-            warnings.warn(
+            return (
                 f"key {level.name!r} is {level.dtype} and beyond 2**53, where neighbouring integers are one "
-                "number: groups may have merged; use Int64 or a string key",
-                GbregWarning,
-                stacklevel=2,
+                "number: groups may have merged; use Int64 or a string key"
             )
+    return ""

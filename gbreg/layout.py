@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg.columns import Numbers
-from gbreg.keys import find_groups
+from gbreg.errors import warn
+from gbreg.keys import find_groups, wide_floats
 from gbreg.problem import BoolArray, FloatArray, IntArray, Problem
 from gbreg.spec import Grouping
 
@@ -93,7 +94,20 @@ def make_layout(frame: pd.DataFrame, grouping: Grouping) -> GroupLayout:
     ------
     ColumnError, SpecError
         The keys are missing, ambiguous or do not fit the frame.
+
+    Warns
+    -----
+    GbregWarning
+        Keys are floats so large that integers may have merged.
     """
+    layout = sort_rows(frame, grouping)
+    if trouble := wide_floats(layout.keys):
+        warn(trouble)
+    return layout
+
+
+def sort_rows(frame: pd.DataFrame, grouping: Grouping) -> GroupLayout:
+    """`make_layout` without its warning."""
     groups = find_groups(frame, grouping)
     rows = None if groups.codes.min(initial=0) >= 0 else np.flatnonzero(groups.codes >= 0)
     codes = groups.codes if rows is None else groups.codes[rows]

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,20 @@ from numpy.typing import NDArray
 
 from gbreg.accounting import RowCounts
 from gbreg.backends import Backend, get_backend
-from gbreg.columns import Column, Numbers, as_columns, check_labels, read_column, read_mask, read_weights
-from gbreg.errors import CollinearityError, GbregWarning, MissingDataError, SpecError, WeightsError
+from gbreg.columns import (
+    Column,
+    Numbers,
+    as_columns,
+    check_labels,
+    is_label,
+    read_column,
+    read_mask,
+    read_weights,
+)
+from gbreg.errors import CollinearityError, ColumnError, MissingDataError, SpecError, WeightsError, warn
 from gbreg.interrupt import Ticker, interruptible, ticker
-from gbreg.layout import GroupLayout, gather, make_layout
+from gbreg.keys import check_grouping, wide_floats
+from gbreg.layout import GroupLayout, gather, make_layout, sort_rows
 from gbreg.problem import BoolArray, Estimates, Flag, FloatArray, IntArray, Problem, Status, frozen
 from gbreg.result import GroupFit
 from gbreg.spec import FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
@@ -124,6 +133,7 @@ def fit(
     1           1.0  2.0
     2          -0.5  2.5
     """
+    _check_frame(frame)
     layout = by if isinstance(by, GroupLayout) else None
     if layout is None:
         grouping = Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna)
@@ -148,16 +158,19 @@ def fit(
     )
     check_bool("progress", progress)
     engine = get_backend(backend, n_jobs)
+    _check_names(frame, spec, weights, where, keys=layout is None)
     data = Data.read(frame, spec, weights, where)
     with ticker(progress, len(frame)) as tick:
 
         def work() -> GroupFit:
-            return _fit(data, layout or make_layout(frame, grouping), spec, engine, tick)
+            return _fit(data, layout or sort_rows(frame, grouping), spec, engine, tick)
 
         result = interruptible(work, tick) if len(frame) > INTERRUPTIBLE_ROWS else work()
     if on_collinear == "raise":
         _raise_if_collinear(result)
-    _warn_of_failures(result)
+    troubles = [_failures(result), "" if layout else wide_floats(result.keys)]
+    if any(troubles):
+        warn("; ".join(filter(None, troubles)))
     return result
 
 
@@ -183,40 +196,40 @@ def group(
     GroupLayout
         Give it to ``fit(by=layout)`` with the same frame.
     """
+    _check_frame(frame)
     return make_layout(frame, Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna))
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
-    """The columns a fit reads, as numbers, in the order of the frame."""
+def _check_frame(frame: object) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise SpecError(f"gbreg fits a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}")
 
-    X: list[Numbers]
-    Y: list[Numbers]
-    w: FloatArray | None
-    where: BoolArray | None
-    index: pd.Index[Any]
 
-    @classmethod
-    def read(cls, frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any) -> Data:
-        """Every check of names and dtypes, before any work on the rows."""
-        for role, columns in (("linear", spec.linear), ("targets", spec.targets)):
-            check_labels(frame, [column.label for column in columns if column.label is not None], role)
-        if spec.grouping is not None and spec.grouping.labels is not None:
-            known = set(frame.columns) | set(frame.index.names)
-            check_labels(frame, [label for label in spec.grouping.labels if label not in known], "by")
-        return cls(
-            X=[read_column(frame, column, "linear") for column in spec.linear],
-            Y=[read_column(frame, column, "targets") for column in spec.targets],
-            w=read_weights(frame, weights),
-            where=read_mask(frame, where),
-            index=frame.index,
-        )
+def _check_names(frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, *, keys: bool) -> None:
+    """Raise for all labels at once that are not columns, whichever argument they are in."""
+    roles = {
+        "linear": [column.label for column in spec.linear if column.label is not None],
+        "targets": [column.label for column in spec.targets if column.label is not None],
+        "weights": [weights] if is_label(weights) else [],
+        "where": [where] if is_label(where) else [],
+    }
+    unknown = []
+    for role in ("by", *roles):
+        try:
+            if role != "by":
+                check_labels(frame, roles[role], role)
+            elif keys and spec.grouping is not None:
+                check_grouping(frame, spec.grouping)
+        except ColumnError as error:
+            unknown.append(str(error))
+    if unknown:
+        raise ColumnError("; ".join(unknown))
 
 
 def _fit(data: Data, layout: GroupLayout, spec: FitSpec, engine: Backend, tick: Ticker) -> GroupFit:
     """Select rows, gather them, fit each pattern of missing targets, count everything."""
     tick(0)
-    used, not_selected, zero_weight = _select(data, layout, spec)
+    used, not_selected, zero_weight = select_rows(data, layout, spec)
     lost = [_lost_rows(column) for column in data.X]
     if spec.missing == "raise":
         for column, numbers, gone in zip(
@@ -234,146 +247,43 @@ def _fit(data: Data, layout: GroupLayout, spec: FitSpec, engine: Backend, tick: 
     problem, origins = gather(used, data.X, data.Y, data.w)
     tick(0)
 
-    parts, targets, missing_y, infinite_y = [], [], [], []
-    for block in _patterns(problem):
-        parts.append(engine.fit(block.problem, spec.options, tick))
-        targets.append(block.targets)
-        missing_y.append(block.missing)
-        infinite_y.append(block.infinite)
-    estimates = Estimates.join_targets(parts, targets)
+    blocks = split_patterns(problem)
+    targets = [block.targets for block in blocks]
+    estimates = Estimates.join_targets(_fit_blocks(blocks, layout.n_rows, spec, engine, tick), targets)
     counts = RowCounts(
         n_rows=layout.n_rows,
         n_without_key=layout.n_rows - len(layout.order),
         rows=layout.sizes,
         not_selected=not_selected,
         zero_weight=zero_weight,
-        missing=missing_x[:, None] + _by_target(missing_y, targets),
-        infinite=infinite_x[:, None] + _by_target(infinite_y, targets),
+        missing=missing_x[:, None] + by_target([block.missing for block in blocks], targets),
+        infinite=infinite_x[:, None] + by_target([block.infinite for block in blocks], targets),
         used=estimates.nobs[:, estimates.pattern],
     )
     counts.check()
     lost_rows = counts.missing + counts.infinite
-    estimates.flags[...] |= np.where(lost_rows > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)
-    estimates.flags[...] |= np.where(zero_weight > 0, Flag.ZERO_WEIGHTS, 0).astype(np.uint8)[:, None]
-    return GroupFit(estimates, layout.keys, spec, counts, origins, engine.name)
+    flags = estimates.flags | np.where(lost_rows > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)
+    flags |= np.where(zero_weight > 0, Flag.ZERO_WEIGHTS, 0).astype(np.uint8)[:, None]
+    return GroupFit(replace(estimates, flags=flags), layout.keys, spec, counts, origins, engine.name)
 
 
-def _select(data: Data, layout: GroupLayout, spec: FitSpec) -> tuple[GroupLayout, IntArray, IntArray]:
-    """Rows that are selected and have weight, and per group how many are not and have none."""
-    none = np.zeros(layout.n_groups, dtype=np.int64)
-    selected, not_selected = layout, none
-    if data.where is not None:
-        selected = layout.select(data.where)
-        not_selected = layout.sizes - selected.sizes
-    if data.w is None or (len(data.w) and data.w.min() > 0 and data.w.max() < np.inf):
-        return selected, not_selected, none
-    bad = ~(np.isfinite(data.w) & (data.w >= 0))
-    if bad.any():
-        rows = selected.order[bad[selected.order]]
-        if len(rows):
-            first = rows.min()
-            raise WeightsError(
-                f"weights {spec.weights!r} must be finite and not negative: {len(rows)} rows that take part "
-                f"are not, first {data.w[first]} at {data.index[first]!r}; set them to 0 to leave rows out"
-            )
-    used = selected.select(data.w > 0)
-    return used, not_selected, selected.sizes - used.sizes
+def _fit_blocks(
+    blocks: Sequence[Pattern], n_rows: int, spec: FitSpec, engine: Backend, tick: Ticker
+) -> list[Estimates]:
+    """Estimates of each pattern; the ticks add up to the rows of the frame."""
+    n_targets, done = len(spec.targets), 0
 
+    def advance(rows: int) -> None:  # by the share of the targets that these rows are done for
+        nonlocal done
+        step = rows * len(block.targets) // n_targets
+        done += step
+        tick(step)
 
-Lost = tuple[BoolArray | None, BoolArray | None]
-
-
-def _lost_rows(column: Numbers) -> Lost:
-    """Rows (n,) where the column is missing, and where it is infinite; None for nowhere."""
-    if column.is_integer:
-        return column.missing, None
-    with np.errstate(all="ignore"):
-        if np.isfinite(np.add.reduce(column.values)):  # one pass that most columns need no more than
-            return None, None
-    nan, inf = np.isnan(column.values), np.isinf(column.values)
-    return nan if nan.any() else None, inf if inf.any() else None
-
-
-def _either(lost: Sequence[Lost], n: int) -> Lost:
-    """Rows where any column is missing, and rows where one is infinite but none missing."""
-    nan = [rows for rows, _ in lost if rows is not None]
-    inf = [rows for _, rows in lost if rows is not None]
-    any_nan = np.logical_or.reduce(nan) if nan else None
-    any_inf = np.logical_or.reduce(inf) if inf else None
-    if any_nan is not None and any_inf is not None:
-        any_inf &= ~any_nan
-    return any_nan, any_inf
-
-
-def _count(layout: GroupLayout, rows: BoolArray | None) -> IntArray:
-    return np.zeros(layout.n_groups, dtype=np.int64) if rows is None else layout.count(rows)
-
-
-def _raise_if_missing(
-    column: Column, numbers: Numbers, lost: Lost, used: GroupLayout, index: pd.Index[Any]
-) -> None:
-    for rows, what in zip(lost, ("missing (NaN)", "infinite (inf)"), strict=True):
-        hits = used.order[rows[used.order]] if rows is not None else ()
-        if len(hits):
-            raise MissingDataError(
-                f'column {column.name!r} is {what} in {len(hits)} rows, first at {index[min(hits)]!r}; '
-                'missing="drop" leaves them out and counts them'
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """Targets with the same rows missing, and the problem without those rows."""
-
-    problem: Problem
-    targets: list[int]
-    missing: IntArray  # (g,) rows where these targets are missing
-    infinite: IntArray  # (g,)
-
-
-def _patterns(problem: Problem) -> list[Pattern]:
-    """Split a problem whose targets may hold NaN and inf by what is missing in them."""
-    with np.errstate(all="ignore"):
-        whole = np.isfinite(np.add.reduce(problem.Y, axis=1))
-    alike: dict[tuple[bytes, bytes], list[int]] = {}
-    for q in range(problem.n_targets):
-        lost = (b"", b"")
-        if not whole[q] and not np.isfinite(problem.Y[q]).all():
-            nan, inf = np.isnan(problem.Y[q]), np.isinf(problem.Y[q])
-            lost = (np.packbits(nan).tobytes(), np.packbits(inf).tobytes())
-        alike.setdefault(lost, []).append(q)
-    none = np.zeros(problem.n_groups, dtype=np.int64)
-    if list(alike) == [(b"", b"")]:
-        return [Pattern(problem, list(range(problem.n_targets)), none, none)]
-    made = []
-    for qs in alike.values():
-        y = problem.Y[qs[0]]
-        keep = np.isfinite(y)
-        ends = np.concatenate(([0], np.cumsum(keep)))
-        k = problem.n_predictors
-        picked = [*range(k), *(k + q for q in qs)]
-        part = Problem(
-            X=frozen(problem.X[:, keep]),
-            Y=frozen(problem.Y[qs][:, keep]),
-            w=frozen(problem.w[keep]),
-            offsets=frozen(ends[problem.offsets]),
-            origin=None if problem.origin is None else frozen(problem.origin[:, picked]),
-        )
-        made.append(Pattern(part, qs, _per_group(problem, np.isnan(y)), _per_group(problem, np.isinf(y))))
-    return made
-
-
-def _per_group(problem: Problem, rows: BoolArray) -> IntArray:
-    """(g,) how many of these rows each group has."""
-    return np.diff(np.searchsorted(np.flatnonzero(rows), problem.offsets))
-
-
-def _by_target(counts: Sequence[IntArray], targets: Sequence[Sequence[int]]) -> IntArray:
-    """(g, t) from one (g,) per pattern."""
-    out = np.empty((len(counts[0]), sum(map(len, targets))), dtype=np.int64)
-    for count, qs in zip(counts, targets, strict=True):
-        out[:, qs] = count[:, None]
-    return out
+    parts = []
+    for block in blocks:
+        parts.append(engine.fit(block.problem, spec.options, advance))
+    tick(max(n_rows - done, 0))
+    return parts
 
 
 def _reused(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> Grouping:
@@ -417,22 +327,21 @@ def _raise_if_collinear(fit: GroupFit) -> None:
         )
 
 
-def _warn_of_failures(fit: GroupFit) -> None:
-    """One warning for the call; groups that were selected away are no failure."""
+def _failures(fit: GroupFit) -> str:
+    """What was not fitted, counted by reason; groups that were selected away are no failure."""
     status = fit.estimates.status
     if status.max(initial=0) <= Status.SATURATED:
-        return
+        return ""
     asked = (fit.counts.rows > fit.counts.not_selected)[:, None]
     reasons = []
     for reason in (Status.TOO_FEW_ROWS, Status.NO_DATA, Status.RANK_DEFICIENT, Status.OVERFLOW):
         groups = np.flatnonzero(((status == reason) & asked).any(axis=1))
         if len(groups):
-            about = f", predictors {_dropped_names(fit)}" if reason is Status.RANK_DEFICIENT else ""
+            about = f"; predictors {_dropped_names(fit)}" if reason is Status.RANK_DEFICIENT else ""
             reasons.append(f"{len(groups)} {reason.word} ({_first_keys(fit, groups)}{about})")
-    if reasons:
-        warnings.warn(
-            f"not every one of {fit.n_groups} groups could be fitted: {'; '.join(reasons)}. "
-            "Their numbers are NaN; see .status",
-            GbregWarning,
-            stacklevel=3,
-        )
+    if not reasons:
+        return ""
+    return (
+        f"not every one of {fit.n_groups} groups could be fitted: {', '.join(reasons)}; "
+        "what they leave open is NaN, see .status"
+    )

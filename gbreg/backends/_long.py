@@ -92,16 +92,20 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
     rss = np.empty(1)
     for q in range(t):
         summed(kernels.block_squares, rss, f.mean, f.coef, f.shift, q, f.resid, lo)
+        code = kernels.judge_target(
+            run.Y, q, lo, hi, token, s, wsum, float(rss[0]), f.ref, f.mean, f.cross, f.coef
+        )
+        if code < 0:
+            run.todo[g, 1 + q] = kernels.ASKED
+            continue
+        if code != kernels.OK:
+            rss[0] = 0.0
         kernels.write_target(
-            run.Y,
             run.origin,
             g,
             q,
-            lo,
-            hi,
             token,
-            s,
-            wsum,
+            s.intercept,
             float(rss[0]),
             f.ref,
             f.mean,
@@ -109,12 +113,12 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
             f.coef,
             f.low,
             f.shift,
-            f.resid,
             run.T,
-            run.status,
-            run.flags,
-            run.todo,
         )
+        if s.mad:
+            run.T[g, q, kernels.MAD] = kernels.median_deviation(f.resid, hi - lo) if rss[0] > 0 else 0.0
+        run.status[g, q] = code % 16
+        run.flags[g, q] = code // 16
 
 
 def extend_long_group(run: Run, g: int) -> None:

@@ -181,7 +181,7 @@ def fit_fast(rows: Rows, options: FitOptions) -> tuple[Estimates, BoolArray, Boo
     k, first = rows.k, int(options.intercept)
     C, mom = moments(rows, options.intercept)
     P, pivot = inverse(mom.S)
-    b, drift, r = solve(rows, C, mom.B, P, mom.W, options.intercept)
+    b, low, drift, r = solve(rows, C, mom.B, P, mom.W, options.intercept)
     rss = rows.sums(rows.weighted(r) * r)
     level = mom.center[k:] + (drift + mom.rest[k:] - sum(b[j] * mom.rest[j] for j in range(k)))
     slopes_ok = np.isfinite(b).all(axis=0) if k else np.True_
@@ -191,7 +191,7 @@ def fit_fast(rows: Rows, options: FitOptions) -> tuple[Estimates, BoolArray, Boo
 
     est = Estimates.empty(len(rows.counts), k, len(level), options.intercept)
     if constant.any():
-        b = np.where(constant, 0.0, b)
+        b, low = np.where(constant, 0.0, b), np.where(constant, 0.0, low)
     est.params[:, :, first:] = b.transpose(2, 1, 0)
     est.level[:] = level.T
     est.resid_norm[:] = np.sqrt(rss).T
@@ -199,7 +199,9 @@ def fit_fast(rows: Rows, options: FitOptions) -> tuple[Estimates, BoolArray, Boo
     if options.mad:
         est.mad[:] = grouped_mad(r, rows.starts, rows.counts).T
     est.flags[:] = _flags(constant, rows.counts > k + first).T
-    _patterns(est, rows, mom, P, pivot, b, level, options.intercept)
+    _patterns(est, rows, mom, P, pivot, options.intercept)
+    if options.intercept:
+        est.params[:, :, 0] = intercepts(mom, b, low, drift, rows.origin).T
     underflow = (np.abs(b) < SMALLEST_NORMAL) & (b != 0)
     settle(est, options, None, underflow.any(axis=0).T)
     return est, whole, single.T
@@ -262,8 +264,8 @@ def times(P: FloatArray, B: FloatArray) -> FloatArray:
 
 def solve(
     rows: Rows, C: FloatArray, B: FloatArray, P: FloatArray, W: FloatArray, intercept: bool
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Slopes (k, t, m), correction of the level (t, m) and residuals (t, n), once refined."""
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Slopes (k, t, m), what rounding took from them, correction of the level (t, m), residuals (t, n)."""
     k, none = rows.k, np.zeros(B.shape[1:])
     b = times(P, B)
     r = residuals(rows, C, b, none)
@@ -271,9 +273,23 @@ def solve(
     gradient = np.empty_like(B)
     for j in range(k):
         gradient[j] = rows.sums(wr * C[j])
-    b += times(P, gradient)
+    b, low = dd.two_sum(b, times(P, gradient))
     drift = rows.sums(wr) / W if intercept else none
-    return b, drift, residuals(rows, C, b, drift)
+    return b, low, drift, residuals(rows, C, b, drift)
+
+
+def intercepts(
+    mom: Moments, b: FloatArray, low: FloatArray, drift: FloatArray, origin: FloatArray | None
+) -> FloatArray:
+    """Fitted values at 0 (t, m): level less slopes times centers, which may nearly cancel."""
+    k = len(b)
+    middle = mom.center, mom.rest
+    if origin is not None:
+        middle = dd.add_float(middle, origin)
+    total = dd.add_float(dd.at(middle, slice(k, None)), drift)
+    for j in range(k):
+        total = dd.sub(total, dd.mul((b[j], low[j]), dd.at(middle, j)))
+    return total[0]
 
 
 def residuals(rows: Rows, C: FloatArray, b: FloatArray, drift: FloatArray) -> FloatArray:
@@ -337,11 +353,9 @@ def _patterns(
     mom: Moments,
     P: FloatArray,
     pivot: FloatArray,
-    b: FloatArray,
-    level: FloatArray,
     intercept: bool,
 ) -> None:
-    """Fill in what the targets share, and the intercept, which needs some of it."""
+    """Fill in what the targets share."""
     k, V = rows.k, P
     norm = np.sqrt(mom.S[np.arange(k), np.arange(k)])
     est.nobs[:, 0] = rows.counts
@@ -354,10 +368,6 @@ def _patterns(
     if intercept:
         z = mom.center if rows.origin is None else mom.center + rows.origin
         V = with_intercept(P, mom.W, z[:k])
-        constant = level if rows.origin is None else level + rows.origin[k:]
-        for j in range(k):
-            constant = constant - b[j] * z[j]
-        est.params[:, :, 0] = constant.T
     p = len(V)
     root = np.sqrt(V[np.arange(p), np.arange(p)])
     est.root[:, 0] = root.T
