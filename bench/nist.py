@@ -42,6 +42,11 @@ class RegressionSet:
         return [name for name in self.frame if name != "y"]
 
 
+def read_csv(path: Path) -> pd.DataFrame:
+    """Floats that are the nearest to the printed decimals, which pandas' own parser need not give."""
+    return pd.read_csv(path, dtype=str).astype(float)
+
+
 @cache
 def regression_sets() -> dict[str, RegressionSet]:
     made = {}
@@ -49,7 +54,7 @@ def regression_sets() -> dict[str, RegressionSet]:
         exact = facts["f64"]
         made[name] = RegressionSet(
             name=name,
-            frame=pd.read_csv(FOLDER / "design_f64" / f"{name}.csv", float_precision="round_trip").astype(float),
+            frame=read_csv(FOLDER / "design_f64" / f"{name}.csv"),
             intercept=facts["intercept"],
             answer=Answer(
                 coef=[Decimal(v) for v in exact["coef"].values()],
@@ -104,6 +109,6 @@ def group_sets() -> dict[str, tuple[pd.DataFrame, dict]]:
     """The univariate and one-way sets: frame (``group``, ``y``) and facts."""
     facts = json.loads((FOLDER / "strd_extra.json").read_text())
     return {
-        name: (pd.read_csv(FOLDER / "extra" / f"{name}.csv", float_precision="round_trip"), fact)
+        name: (read_csv(FOLDER / "extra" / f"{name}.csv"), fact)
         for name, fact in facts.items()
     }

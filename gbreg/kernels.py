@@ -174,13 +174,14 @@ def select(values: FloatArray, n: int, rank: int) -> float:
             left = i
         else:
             return values[rank]
-    for i in range(left + 1, right + 1):
-        v = values[i]
-        j = i - 1
-        while j >= left and values[j] > v:
-            values[j + 1] = values[j]
-            j -= 1
-        values[j + 1] = v
+    # smallest to the front by exchanges without a branch: insertion mispredicts at every row
+    for i in range(left, rank + 1):
+        least = values[right]
+        for j in range(right - 1, i - 1, -1):
+            v = values[j]
+            values[j + 1] = least if v < least else v
+            least = v if v < least else least
+        values[i] = least
     return values[rank]
 
 
