@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The one decorator that owns every numba option, and the one intrinsic."""
+"""The decorators that own every numba option, and what differs without compilation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
@@ -25,7 +27,12 @@ def inlined(function: F) -> F:
     return compiled
 
 
-if numba.config.DISABLE_JIT:
+if numba.config.DISABLE_JIT:  # the same in plain Python, which raises where machines round
+
+    def ldexp(x: float, exponent: int) -> float:
+        """``x * 2**exponent``, inf where that overflows."""
+        with np.errstate(all="ignore"):
+            return float(np.ldexp(x, int(exponent)))
 
     def _split(a: float) -> tuple[float, float]:
         big = 134217729.0 * a  # 2**27 + 1
@@ -40,7 +47,12 @@ if numba.config.DISABLE_JIT:
 
 else:
 
-    @intrinsic
+    @kernel
+    def ldexp(x: float, exponent: int) -> float:
+        """``x * 2**exponent``, inf where that overflows."""
+        return math.ldexp(x, exponent)
+
+    @intrinsic  # type: ignore[untyped-decorator]
     def _fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.fma(*args)

@@ -74,9 +74,7 @@ class GbregAccessor:
         observed: bool = True,
         dropna: bool = True,
     ) -> GroupLayout:
-        return regression.group(
-            self._frame, by=by, level=level, sort=sort, observed=observed, dropna=dropna
-        )
+        return regression.group(self._frame, by=by, level=level, sort=sort, observed=observed, dropna=dropna)
 
     fit.__doc__ = regression.fit.__doc__
     group.__doc__ = regression.group.__doc__

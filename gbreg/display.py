@@ -3,162 +3,219 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from dataclasses import fields, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from gbreg import flat
 from gbreg.errors import SpecError
+from gbreg.flat import text as label_text
 from gbreg.keys import find_keys
+from gbreg.problem import IntArray
 from gbreg.suggest import nearest
 
 if TYPE_CHECKING:
     from gbreg.result import GroupFit
 
-HEAD_GROUPS = 5
-HEAD_COLUMNS = 8
-LISTED = 6  # names in a line
-
-
-def head_line(fit: GroupFit) -> str:
-    return f"{fit.n_groups:,} groups x {len(fit.targets)} targets, backend {fit.backend}"
-
-
-def model_lines(fit: GroupFit) -> list[str]:
-    """What was regressed on what."""
-    weights = "" if fit.spec.weights is None else f", weights {fit.spec.weights}"
-    return [f"{listed(fit.targets)} on {listed(fit.terms)}{weights}"]
-
-
-def listed(names: tuple[Hashable, ...]) -> str:
-    shown = ", ".join(map(str, names[:LISTED]))
-    return f"{shown}, ... ({len(names)})" if len(names) > LISTED else shown
-
-
-def row_lines(fit: GroupFit) -> list[str]:
-    """Rows used and dropped by reason; one line unless targets differ."""
-    totals = fit.accounting()
-    lines = []
-    for target, row in totals.drop_duplicates().iterrows():
-        gone = [f"{row[name]:,} {name.replace('_', ' ')}" for name in totals.columns[2:] if row[name]]
-        about = f" ({', '.join(gone)})" if gone else ""
-        which = f" for {target}" if len(totals.drop_duplicates()) > 1 else ""
-        lines.append(f"{row['used']:,} of {row['rows']:,} rows used{which}{about}")
-    return lines[:LISTED]
-
-
-def status_lines(fit: GroupFit) -> list[str]:
-    """Statuses that occur, per target."""
-    lines = []
-    for target, counts in fit.status_counts().items():
-        seen = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
-        lines.append(f"{target}: {seen or 'no groups'}")
-    return lines[:LISTED]
-
-
-def head_table(fit: GroupFit) -> pd.DataFrame:
-    """Coefficients with their errors for the first groups."""
-    few = head(fit, HEAD_GROUPS)
-    table = few.to_frame(stats=["params", "bse"]).set_index(flat.key_names(fit.keys))
-    p = len(fit.terms)
-    pairs = [q * 2 * p + j + half * p for q in range(len(fit.targets)) for j in range(p) for half in (0, 1)]
-    return table.iloc[:, pairs[:HEAD_COLUMNS]]
-
-
-def head(fit: GroupFit, n: int) -> GroupFit:
-    """The first groups as a fit of their own."""
-    return rows_of(fit, np.arange(min(n, len(fit))))
-
-
-def rows_of(fit: GroupFit, groups: Any) -> GroupFit:
-    """Some groups as a fit of their own; its row counts are theirs."""
-    from dataclasses import fields, replace
-
-    e, c = fit.estimates, fit.counts
-    picked = {f.name: getattr(e, f.name)[groups] for f in fields(e) if f.name != "pattern"}
-    counted = {
-        f.name: getattr(c, f.name)[groups] for f in fields(c) if f.name not in ("n_rows", "n_without_key")
-    }
-    counts = replace(c, **counted, n_rows=int(counted["rows"].sum()), n_without_key=0)
-    origins = {j: values[groups] for j, values in fit.origins.items()}
-    return type(fit)(replace(e, **picked), fit.keys[groups], fit.spec, counts, origins, fit.backend)
+WIDTH = 120
+LISTED = 6  # names in a line, lines of a kind
+HEAD = 5  # groups
+KNOWN = 10_000  # keys that are searched for a similar one
 
 
 def text(fit: GroupFit) -> str:
-    """One screen."""
-    lines = [
-        f"GroupFit: {head_line(fit)}",
-        *(f"  {line}" for line in model_lines(fit)),
-        *(f"  {line}" for line in row_lines(fit)),
-        "status",
-        *(f"  {line}" for line in status_lines(fit)),
-    ]
-    if len(fit):
-        table = head_table(fit)
-        lines += ["", table.to_string(float_format=number, na_rep="NaN")]
-        more = len(fit) - len(table)
-        hidden = 2 * len(fit.targets) * len(fit.terms) - table.shape[1]
-        notes = [f"{more:,} more groups"] * (more > 0) + [f"{hidden} more columns"] * (hidden > 0)
-        lines += [f"... {', '.join(notes)}"] * bool(notes)
-    return "\n".join(lines)
+    """One screen: at most 30 lines of 120 characters."""
+    table, note = head_table(fit)
+    shown = ["", *_lines(table), *([note] if note else [])] if len(fit) else []
+    lines = [f"GroupFit: {summary(fit)}", *(f"  {fact}" for fact in facts(fit)), *shown]
+    return "\n".join(_clipped(line) for line in lines)
 
 
 def html(fit: GroupFit) -> str:
-    """The same for a notebook."""
-    facts = [*model_lines(fit), *row_lines(fit), *(f"status {line}" for line in status_lines(fit))]
-    table = head_table(fit).to_html(float_format=number, na_rep="NaN", border=0) if len(fit) else ""
-    more = f"<p>... {len(fit) - HEAD_GROUPS:,} more groups</p>" if len(fit) > HEAD_GROUPS else ""
-    return (
-        f"<div><strong>GroupFit</strong>: {escape(head_line(fit))}"
-        f"<ul>{''.join(f'<li>{escape(fact)}</li>' for fact in facts)}</ul>{table}{more}</div>"
-    )
+    """Show the same in a notebook."""
+    table, note = head_table(fit)
+    items = "".join(f"<li>{escape(fact)}</li>" for fact in facts(fit))
+    shown = f"{table.to_html(border=0)}<p>{escape(note)}</p>" if len(fit) else ""
+    return f"<div><strong>GroupFit</strong>: {escape(summary(fit))}<ul>{items}</ul>{shown}</div>"
 
 
-def number(value: float) -> str:
-    return f"{value:.5g}"
+def summary(fit: GroupFit) -> str:
+    return f"{fit.n_groups:,} groups, {len(fit.targets)} targets, backend {fit.backend}"
+
+
+def facts(fit: GroupFit) -> list[str]:
+    """Tell what was fitted, where the rows went, and how it ended; few lines whatever the fit."""
+    weights = "" if fit.spec.weights is None else f", weights {label_text(fit.spec.weights)}"
+    return [
+        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}",
+        *_row_lines(fit),
+        *_status_lines(fit),
+    ]
+
+
+def _row_lines(fit: GroupFit) -> list[str]:
+    """Rows used and dropped by reason, for targets that share them in one line."""
+    totals = fit.accounting()
+    lines: dict[str, list[Hashable]] = {}
+    for target, counts in zip(fit.targets, totals.to_dict("records"), strict=True):
+        dropped = [
+            f"{count:,} {str(name).replace('_', ' ')}" for name, count in list(counts.items())[2:] if count
+        ]
+        about = f" ({', '.join(dropped)})" if dropped else ""
+        line = f"{counts['used']:,} of {counts['rows']:,} rows used{about}"
+        lines.setdefault(line, []).append(target)
+    return _per_target(lines)
+
+
+def _status_lines(fit: GroupFit) -> list[str]:
+    """Statuses that occur, for targets that agree in one line."""
+    counts = fit.status_counts()
+    lines: dict[str, list[Hashable]] = {}
+    for q, target in enumerate(fit.targets):
+        seen = [f"{count:,} {word}" for word, count in counts.iloc[:, q].items() if count]
+        lines.setdefault(f"status {', '.join(seen) or 'no groups'}", []).append(target)
+    return _per_target(lines)
+
+
+def _per_target(lines: dict[str, list[Hashable]]) -> list[str]:
+    if len(lines) == 1:
+        return list(lines)
+    every = [f"{_listed(targets)}: {line}" for line, targets in lines.items()]
+    return every if len(every) <= LISTED else [*every[: LISTED - 1], f"... ({len(every)} different)"]
+
+
+def _listed(names: Sequence[Hashable]) -> str:
+    shown = ", ".join(map(label_text, names[:LISTED]))
+    return f"{shown}, ... ({len(names)})" if len(names) > LISTED else shown
+
+
+def head_table(fit: GroupFit) -> tuple[pd.DataFrame, str]:
+    """Coefficients with standard errors of the first groups, as many as fit the screen; what is left."""
+    few = rows_of(fit, np.arange(min(HEAD, len(fit))), fit.keys[:HEAD])
+    params, errors = few.params, few.bse
+    cells = [
+        [f"{_number(b)} ± {_number(e, 2)}" for b, e in zip(*pair, strict=True)]
+        for pair in zip(params.to_numpy().T, errors.to_numpy().T, strict=True)
+    ]
+    table = pd.DataFrame(dict(enumerate(cells)), index=params.index)
+    table.columns = params.columns.map(lambda pair: tuple(map(label_text, pair)))
+    table.columns.names = ["", ""]
+    while table.shape[1] > 1 and max(map(len, _lines(table))) > WIDTH:
+        table = table.iloc[:, :-1]
+    left = {"groups": len(fit) - len(table), "coefficients": params.shape[1] - table.shape[1]}
+    more = [f"{count:,} more {what}" for what, count in left.items() if count]
+    return table, f"... {', '.join(more)}" if more else ""
+
+
+def _lines(table: pd.DataFrame) -> list[str]:
+    return table.to_string().splitlines()
+
+
+def _clipped(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..."
+
+
+def _number(value: Any, digits: int = 5) -> str:
+    return "NaN" if np.isnan(value) else f"{value:.{digits}g}"
+
+
+def rows_of(fit: GroupFit, groups: IntArray, keys: pd.Index[Any]) -> GroupFit:
+    """Make a fit of some groups only, under these keys; its rows are theirs."""
+    e, c = fit.estimates, fit.counts
+    picked = {f.name: getattr(e, f.name)[groups] for f in fields(e) if f.name != "pattern"}
+    counted = {f.name: getattr(c, f.name)[groups] for f in fields(c) if not f.name.startswith("n_")}
+    counts = replace(c, **counted, n_rows=int(counted["rows"].sum()), n_without_key=0)
+    origins = {j: values[groups] for j, values in fit.origins.items()}
+    return type(fit)(replace(e, **picked), keys, fit.spec, counts, origins, fit.backend)
 
 
 class GroupSummary:
     """One group: what statsmodels' ``summary()`` tells, for each target."""
 
     def __init__(self, fit: GroupFit, key: Hashable) -> None:
-        wanted = (
-            pd.MultiIndex.from_tuples([key])
-            if fit.keys.nlevels > 1 and isinstance(key, tuple)
-            else pd.Index([key], tupleize_cols=False)
-        )
-        place = find_keys(fit.keys, wanted)[0] if wanted.nlevels == fit.keys.nlevels and len(fit) else -1
-        if place < 0:
-            known = [str(label) for label in fit.keys[:10_000]]
-            raise SpecError(f"there is no group {key!r}{nearest(str(key), known)}")
         self.key = key
-        self.fit = rows_of(fit, np.array([place]))
+        place = np.array([find_group(fit.keys, key)])
+        self.fit = rows_of(fit, place, pd.RangeIndex(1))  # whatever the keys are called
 
-    def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        """A headline and the table of coefficients for each target."""
+    def tables(self) -> list[tuple[str, list[tuple[str, str]], pd.DataFrame]]:
+        """For each target its name, facts, and the table of coefficients."""
+        fit = self.fit
+        glance, tidy, flags = fit.glance(), fit.tidy(), fit.flags
+        condition, digits = fit.condition_number, fit.digits
+        p, f = len(fit.terms), flags.shape[1] // len(fit.targets)
         made = []
-        glance, tidy = self.fit.glance(), self.fit.tidy()
-        for q, target in enumerate(self.fit.targets):
-            facts = glance.iloc[q]
-            flags = self.fit.flags.iloc[0, q * 6 : q * 6 + 6]
-            marks = [str(flag) for (_, flag), on in flags.items() if on]
-            about = ", ".join([str(facts["status"]), *marks])
-            line = (
-                f"{target}: {about}; nobs {facts['nobs']}, df_resid {number(facts['df_resid'])}, "
-                f"R2 {number(facts['r_squared'])}, rms {number(facts['rms'])}"
-            )
-            p = len(self.fit.terms)
-            table = tidy.iloc[q * p : (q + 1) * p].set_index("term")
-            made.append((line, table.iloc[:, -6:]))
+        for q, target in enumerate(fit.targets):
+            about = glance.iloc[q]
+            marks = [str(flags.columns[i][1]) for i in range(q * f, (q + 1) * f) if flags.iloc[0, i]]
+            known = [
+                ("status", ", ".join([str(about["status"]), *marks])),
+                ("weights", "none" if fit.spec.weights is None else label_text(fit.spec.weights)),
+                ("nobs", str(about["nobs"])),
+                ("df_resid", _number(about["df_resid"])),
+                ("R-squared", _number(about["r_squared"])),
+                ("adj. R-squared", _number(about["adj_r_squared"])),
+                ("rms", _number(about["rms"])),
+                ("mad", _number(about["mad"])),
+                ("log-likelihood", _number(about["log_lik"])),
+                ("sigma", _number(about["sigma"])),
+                ("AIC", _number(about["aic"])),
+                ("BIC", _number(about["bic"])),
+                ("condition number", _number(condition.iloc[0, q], 3)),
+                ("digits", _number(digits.iloc[0, q], 3)),
+            ]
+            numbers = tidy.iloc[q * p : (q + 1) * p, -6:].map(_number)
+            numbers.index = pd.Index(list(map(label_text, fit.terms)))
+            numbers.columns = pd.Index(["coef", "std err", "t", "P>|t|", "[0.025", "0.975]"])
+            made.append((label_text(target), known, numbers))
         return made
 
     def __repr__(self) -> str:
-        blocks = [f"{line}\n{table.to_string(float_format=number)}" for line, table in self.tables()]
-        return f"group {self.key!r}\n" + "\n\n".join(blocks)
+        blocks = []
+        for target, known, numbers in self.tables():
+            words = [f"{name:<18}{value}" for name, value in known[:2]]
+            cells = [f"{name:<18}{value:<20}" for name, value in known[2:]]
+            pairs = [f"{cells[i]}  {cells[i + 1]}".rstrip() for i in range(0, len(cells), 2)]
+            lines = [f"target {target}, group {self.key!r}", *words, *pairs, "", numbers.to_string()]
+            blocks.append("\n".join(lines))
+        return "\n\n".join(blocks)
 
     def _repr_html_(self) -> str:
-        blocks = [f"<p>{escape(line)}</p>{table.to_html(float_format=number)}" for line, table in self.tables()]
-        return f"<div><strong>group {escape(repr(self.key))}</strong>{''.join(blocks)}</div>"
+        blocks = []
+        for target, known, numbers in self.tables():
+            rows = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in known]
+            blocks.append(
+                f"<p><strong>target {escape(target)}, group {escape(repr(self.key))}</strong></p>"
+                f"<table>{''.join(rows)}</table>{numbers.to_html(border=0)}"
+            )
+        return f"<div>{''.join(blocks)}</div>"
+
+
+def find_group(keys: pd.Index[Any], key: Hashable) -> int:
+    """Position of one key.
+
+    Raises
+    ------
+    SpecError
+        There is no such group; says which key is similar.
+    """
+    several = keys.nlevels > 1
+    if several and not (isinstance(key, tuple) and len(key) == keys.nlevels):
+        raise SpecError(f"there is no group {key!r}: keys are tuples of {list(keys.names)}")
+    wanted = _index_of_one(key)
+    if several:
+        wanted = pd.MultiIndex.from_tuples(wanted)
+    place = int(find_keys(keys, wanted)[0])
+    if place < 0:
+        raise SpecError(f"there is no group {key!r}{nearest(key, keys[:KNOWN])}")
+    return place
+
+
+def _index_of_one(key: Hashable) -> pd.Index[Any]:
+    try:
+        hash(key)
+    except TypeError as error:
+        raise SpecError(f"there is no group {key!r}: a key must be hashable") from error
+    return pd.Index([key], tupleize_cols=False)

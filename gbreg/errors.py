@@ -55,7 +55,7 @@ class GbregWarning(UserWarning):
 
 
 def warn(message: str) -> None:
-    """A `GbregWarning` at the line of the caller: the nearest outside gbreg, and pandas (``df.pipe``)."""
+    """Warn at the line of the caller: the nearest one outside gbreg, and outside pandas (``df.pipe``)."""
     frame, level = inspect.currentframe(), 1
     while frame is not None and _package(frame.f_globals) in ("gbreg", "pandas"):
         frame, level = frame.f_back, level + 1

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from gbreg.errors import SpecError
 from gbreg.spec import INTERCEPT
@@ -19,7 +18,7 @@ from gbreg.suggest import nearest
 if TYPE_CHECKING:
     from gbreg.result import GroupFit
 
-PER_TERM = ("params", "bse", "tvalues", "pvalues")
+TERM_ENDINGS = {"params": "", "bse": "_err", "tvalues": "_tvalue", "pvalues": "_pvalue"}
 PER_TARGET = (
     "rms",
     "mad",
@@ -36,12 +35,12 @@ PER_TARGET = (
     "condition_number",
     "digits",
 )
+STATS = (*TERM_ENDINGS, *PER_TARGET)
 DEFAULT = ("params", "bse", "rms", "mad", "nobs", "status")
-TERM_ENDINGS = {"params": "", "bse": "_err", "tvalues": "_tvalue", "pvalues": "_pvalue"}
 
 
 def text(label: Hashable) -> str:
-    """A label as part of a name; the parts of a tuple are joined by underscores."""
+    """Write a label as part of a name; the parts of a tuple are joined by underscores."""
     return "_".join(map(str, label)) if isinstance(label, tuple) else str(label)
 
 
@@ -60,74 +59,114 @@ def term_name(target: Hashable, term: Hashable, ending: str, suffix: str, interc
 
 def to_frame(fit: GroupFit, suffix: str, stats: Sequence[str] | None) -> pd.DataFrame:
     """See `GroupFit.to_frame`."""
-    if not isinstance(suffix, str):
-        raise SpecError(f"suffix must be a string, got {suffix!r}")
-    if isinstance(stats, str):
-        raise SpecError(f"stats must be a list of names, got the string {stats!r}")
-    if stats is None:
-        stats = [name for name in DEFAULT if name != "mad" or fit.spec.options.mad]
-    known = (*PER_TERM, *PER_TARGET)
-    for stat in stats:
-        if stat not in known:
-            raise SpecError(f"unknown stat {stat!r}; choose from {list(known)}{nearest(stat, known)}")
-
-    names: list[Hashable] = list(key_names(fit.keys))
-    columns: list[Any] = [fit.keys.get_level_values(i) for i in range(fit.keys.nlevels)]
-    frames = {stat: getattr(fit, stat) for stat in stats}
+    check_suffix(suffix)
+    wanted = _checked_stats(stats, fit.spec.options.mad)
+    intercept = fit.spec.options.intercept
+    names: list[Hashable] = []
+    columns: list[Any] = []
+    values = {stat: _columns(getattr(fit, stat)) for stat in wanted}
     p = len(fit.terms)
     for q, target in enumerate(fit.targets):
-        for stat, values in frames.items():
-            if stat in PER_TERM:
-                for j, term in enumerate(fit.terms):
-                    ending = TERM_ENDINGS[stat]
-                    names.append(term_name(target, term, ending, suffix, fit.spec.options.intercept))
-                    columns.append(values.iloc[:, q * p + j].array)
+        for stat in wanted:
+            if stat in TERM_ENDINGS:
+                ending = TERM_ENDINGS[stat]
+                names += [term_name(target, term, ending, suffix, intercept) for term in fit.terms]
+                columns += values[stat][q * p : (q + 1) * p]
             else:
                 names.append(f"{text(target)}_{stat}{suffix}")
-                columns.append(values.iloc[:, q].array)
-    if clash := [name for name, count in Counter(names).items() if count > 1]:
-        raise SpecError(f"several columns would be called {clash}; rename keys, targets or predictors")
-    made = pd.DataFrame(dict(enumerate(columns)), index=pd.RangeIndex(len(fit)))
-    made.columns = pd.Index(names, tupleize_cols=False)
-    return made
+                columns.append(values[stat][q])
+    return _frame(fit.keys, names, columns)
+
+
+def check_suffix(suffix: object) -> None:
+    if not isinstance(suffix, str):
+        raise SpecError(f"suffix must be a string, got {suffix!r}")
+
+
+def _checked_stats(stats: Sequence[str] | None, mad: bool) -> list[str]:
+    if stats is None:
+        return [name for name in DEFAULT if name != "mad" or mad]
+    if isinstance(stats, str):
+        raise SpecError(f"stats must be a list of names, got the string {stats!r}")
+    wanted = list(dict.fromkeys(stats))
+    for stat in wanted:
+        if stat not in STATS:
+            raise SpecError(f"unknown stat {stat!r}; choose from {list(STATS)}{nearest(stat, STATS)}")
+    return wanted
+
+
+def _columns(frame: pd.DataFrame) -> list[Any]:
+    return [frame.iloc[:, i].array for i in range(frame.shape[1])]
 
 
 def formulas(fit: GroupFit, suffix: str) -> dict[Hashable, dict[str, str]]:
     """See `GroupFit.formulas`."""
+    check_suffix(suffix)
     made: dict[Hashable, dict[str, str]] = {}
     intercept = fit.spec.options.intercept
     for target in fit.targets:
-        parts = []
+        pairs = []  # names of coefficient and column; no column for the intercept
         for term in fit.terms:
-            name = quoted(term_name(target, term, "", suffix, intercept))
-            parts.append(name if intercept and term == INTERCEPT else f"{name} * {quoted(text(term))}")
-        prediction = " + ".join(parts)
+            column = None if intercept and term == INTERCEPT else text(term)
+            pairs.append((term_name(target, term, "", suffix, intercept), column))
+        prediction = " + ".join(
+            quoted(name) if column is None else f"{quoted(name)} * {quoted(column)}" for name, column in pairs
+        )
+        rms = f"{text(target)}_rms{suffix}"
         residual = f"{quoted(text(target))} - ({prediction})"
-        pull = f"({residual}) / {quoted(f'{text(target)}_rms{suffix}')}"
+        pull = f"({residual}) / {quoted(rms)}"
+        _check_eval(pull, text(target), pairs, rms)
         made[target] = {"prediction": prediction, "residual": residual, "pull": pull}
     return made
 
 
 def quoted(name: str) -> str:
-    """A column name as `DataFrame.eval` takes it."""
+    """Write a column name as `DataFrame.eval` takes it."""
     return name if name.isidentifier() and not keyword.iskeyword(name) else f"`{name}`"
 
 
-def long_frame(
-    keys: pd.Index[Any], axes: Mapping[str, Sequence[Hashable]], columns: Mapping[str, NDArray[Any]]
-) -> pd.DataFrame:
-    """One row per group and combination of labels; every column is (g, *sizes of axes)."""
-    shape = (len(keys), *(len(names) for names in axes.values()))
-    places = np.indices(shape).reshape(len(shape), -1)
-    taken = [keys.get_level_values(i).take(places[0]) for i in range(keys.nlevels)]
-    names: list[Hashable] = [*key_names(keys), *axes, *columns]
+def _check_eval(pull: str, target: str, pairs: Sequence[tuple[str, str | None]], rms: str) -> None:
+    """Run a formula on numbers that tell every name from every other.
+
+    pandas takes some names for others (``a b_c`` for ``a_b c``), and some for constants (``inf``).
+    """
+    names = [target, rms, *(name for pair in pairs for name in pair if name is not None)]
     if clash := [name for name, count in Counter(names).items() if count > 1]:
-        raise SpecError(f"keys are called {clash}, which are columns of the table; rename them")
-    values: list[Any] = [*taken]
-    for place, labels in zip(places[1:], axes.values(), strict=True):
-        label = pd.Index(list(labels), tupleize_cols=False)
-        values.append(label.take(place))
-    values += [column.ravel() for column in columns.values()]
-    made = pd.DataFrame(dict(enumerate(values)), index=pd.RangeIndex(len(places[0])))
-    made.columns = pd.Index(names, tupleize_cols=False)
+        raise SpecError(f"several columns of the formula {pull!r} are called {clash}; rename them")
+    frame = pd.DataFrame([np.sqrt(np.arange(len(names)) + 2.0)], columns=names)
+    value = dict(zip(names, frame.to_numpy()[0], strict=True))
+    fitted = sum(value[name] * (1.0 if column is None else value[column]) for name, column in pairs)
+    want = (value[target] - fitted) / value[rms]
+    try:
+        outcome: Any = frame.eval(pull)
+        got = float(outcome.iloc[0])
+    except Exception as error:  # whatever pandas' parser raises
+        raise SpecError(f"DataFrame.eval cannot run {pull!r}: {error}; rename the columns") from error
+    if not abs(got - want) <= 1e-9 * abs(want):
+        raise SpecError(f"DataFrame.eval takes a name in {pull!r} for something else; rename the columns")
+
+
+def long_frame(
+    keys: pd.Index[Any], axes: Mapping[str, Sequence[Hashable]], columns: Mapping[str, Any]
+) -> pd.DataFrame:
+    """One row per group and combination of labels; every column is (g, *sizes of axes), or ravelled."""
+    sizes = [len(names) for names in axes.values()]
+    cells = np.indices(sizes).reshape(len(sizes), -1)
+    values: list[Any] = []
+    for place, names in zip(cells, axes.values(), strict=True):
+        of_one_group = pd.Index(list(names), tupleize_cols=False).take(place)
+        values.append(of_one_group.take(np.tile(np.arange(len(place)), len(keys))))
+    values += [c if isinstance(c, pd.Categorical) else c.ravel() for c in columns.values()]
+    rows = np.repeat(np.arange(len(keys)), cells.shape[1])
+    return _frame(keys.take(rows), [*axes, *columns], values)
+
+
+def _frame(keys: pd.Index[Any], names: Sequence[Hashable], columns: Sequence[Any]) -> pd.DataFrame:
+    """Keys as columns, then others, in one go."""
+    every = [*key_names(keys), *names]
+    if clash := [name for name, count in Counter(every).items() if count > 1]:
+        raise SpecError(f"several columns would be called {clash}; rename keys, targets or predictors")
+    levels = [keys.get_level_values(i) for i in range(keys.nlevels)]
+    made = pd.DataFrame(dict(enumerate([*levels, *columns])), index=pd.RangeIndex(len(keys)))
+    made.columns = pd.Index(every, tupleize_cols=False)
     return made

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: MIT
 """From what a backend returns to what a regression reports: pure functions over arrays.
 
-Shapes: ``g`` groups, ``t`` targets, ``p`` coefficients, ``k`` predictors. Arguments that a
-backend keeps per pattern of missing targets come expanded to targets here. NaN goes in
-where a group was not fitted and comes out again.
+Shapes: ``g`` groups, ``t`` targets, ``p`` coefficients, ``k`` predictors; what a backend keeps per
+pattern comes expanded to targets. NaN goes in where a group was not fitted, and comes out again.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gbreg.problem import BoolArray, FloatArray, IntArray
 
 UNIT = 2.0**-53  # relative rounding error of float64
-SMALLEST_NORMAL = 2.0**-1022
+SMALLEST = 2.0**-1022  # below, float64 loses digits
+MOST_DIGITS = 15.95  # -log10(UNIT)
+CHUNK = 4096  # groups whose matrices fit in cache
+SWEEPS = 30  # Jacobi's method needs less than ten
 
 
 def df_resid(nobs: IntArray, rank: IntArray) -> FloatArray:
@@ -21,62 +24,51 @@ def df_resid(nobs: IntArray, rank: IntArray) -> FloatArray:
     return np.where(rank > 0, nobs - rank, np.nan)
 
 
-def _square(norm: FloatArray) -> FloatArray:
-    """Its square, NaN where float64 cannot hold it."""
-    with np.errstate(over="ignore", under="ignore"):
-        square = norm * norm
-    return np.where(np.isinf(square) | ((square < SMALLEST_NORMAL) & (norm > 0)), np.nan, square)
-
-
 def ssr(resid_norm: FloatArray) -> FloatArray:
     """Weighted sum of squared residuals, sum w r^2; NaN if out of the range of float64."""
-    return _square(resid_norm)
-
-
-def sigma(resid_norm: FloatArray, df: FloatArray) -> FloatArray:
-    """Residual standard deviation of a row of weight 1, sqrt(ssr / df_resid); NaN if saturated."""
-    return resid_norm / np.sqrt(np.where(df > 0, df, np.nan))
+    return _square_over(resid_norm, np.ones(()))
 
 
 def scale(resid_norm: FloatArray, df: FloatArray) -> FloatArray:
     """Residual variance of a row of weight 1, ssr / df_resid; NaN if saturated or out of range."""
-    return ssr(resid_norm) / np.where(df > 0, df, np.nan)
+    return _square_over(resid_norm, _positive(df))
+
+
+def sigma(resid_norm: FloatArray, df: FloatArray) -> FloatArray:
+    """Residual standard deviation of a row of weight 1, sqrt(ssr / df_resid); NaN if saturated."""
+    return resid_norm / np.sqrt(_positive(df))
 
 
 def rms(resid_norm: FloatArray, wsum: FloatArray) -> FloatArray:
-    """Weighted root mean square of the residuals, sqrt(sum w r^2 / sum w)."""
-    return resid_norm / np.sqrt(wsum)
+    """Weighted root mean square of the residuals, sqrt(sum w r^2 / sum w).
+
+    NaN if float64 cannot hold the sum of the weights.
+    """
+    return resid_norm / np.sqrt(np.where(np.isinf(wsum), np.nan, wsum))
 
 
 def bse(resid_norm: FloatArray, df: FloatArray, root: FloatArray) -> FloatArray:
-    """Standard errors sqrt(scale diag((X'WX)^-1)): (g, t), (g, t), (g, t, p) -> (g, t, p).
+    """Compute standard errors sqrt(scale diag((X'WX)^-1)): (g, t), (g, t), (g, t, p) -> (g, t, p).
 
     Greene, Econometric Analysis, section 4.3; statsmodels' ``WLS`` with its default covariance.
+    NaN if out of the range of float64.
     """
-    return sigma(resid_norm, df)[:, :, None] * root
+    with np.errstate(over="ignore", under="ignore"):
+        errors = sigma(resid_norm, df)[:, :, None] * root
+    return _representable(errors, exact=(resid_norm == 0)[:, :, None])
 
 
 def cov_params(errors: FloatArray, corr: FloatArray) -> FloatArray:
     """Covariance of the coefficients: errors (g, p), corr (g, p(p-1)/2) -> (g, p, p)."""
-    return symmetric(errors * errors, corr, errors)
-
-
-def symmetric(diagonal: FloatArray, lower: FloatArray, unit: FloatArray) -> FloatArray:
-    """Matrix (g, p, p) from its diagonal (g, p) and its lower triangle over unit_i unit_j."""
-    p = diagonal.shape[1]
-    out = np.empty((len(diagonal), p, p))
-    out[:, range(p), range(p)] = diagonal
-    place = 0
-    for i in range(p):
-        for j in range(i):
-            out[:, i, j] = out[:, j, i] = lower[:, place] * unit[:, i] * unit[:, j]
-            place += 1
-    return out
+    with np.errstate(over="ignore", under="ignore"):
+        sizes = errors[:, :, None] * errors[:, None, :]
+    zero = (errors == 0)[:, :, None] | (errors == 0)[:, None, :]
+    return _representable(sizes, zero) * np.moveaxis(unpacked(corr, errors.shape[1]), -1, 0)
 
 
 def tvalues(params: FloatArray, errors: FloatArray, perfect: BoolArray) -> FloatArray:
     """Estimates over their standard errors; NaN for perfect fits, whose errors are rounding noise."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         t = params / errors
     return np.where(perfect[:, :, None], np.nan, t)
 
@@ -94,20 +86,19 @@ def conf_int(
     """Bounds of the 1 - alpha intervals, params -/+ t(1 - alpha/2, df) bse: two (g, t, p)."""
     from scipy import special
 
-    half = special.stdtrit(df, 1 - alpha / 2)[:, :, None] * errors
+    half = -special.stdtrit(df, alpha / 2)[:, :, None] * errors  # 1 - alpha / 2 would round
     return params - half, params + half
 
 
 def rsquared(resid_norm: FloatArray, target_norm: FloatArray) -> FloatArray:
     """1 - ssr / tss, tss about the weighted mean (about 0 without intercept); NaN for constant targets."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = resid_norm / target_norm
-    return np.where(target_norm > 0, 1 - ratio * ratio, np.nan)
+    ratio = resid_norm / np.where(target_norm > 0, target_norm, np.nan)
+    return 1 - ratio * ratio
 
 
 def rsquared_adj(r2: FloatArray, nobs: IntArray, df: FloatArray, intercept: bool) -> FloatArray:
     """1 - (1 - R2) (n - intercept) / df_resid, as statsmodels; NaN if saturated."""
-    return 1 - (1 - r2) * (nobs - int(intercept)) / np.where(df > 0, df, np.nan)
+    return 1 - (1 - r2) * (nobs - int(intercept)) / _positive(df)
 
 
 def llf(
@@ -118,10 +109,11 @@ def llf(
     -n/2 (log(2 pi ssr / n) + 1) + sum(log w) / 2. NaN for perfect and saturated fits, where it
     is unbounded.
     """
-    usable = (df > 0) & ~perfect & (resid_norm > 0)
-    norm = np.where(usable, resid_norm, np.nan)
-    n = np.where(usable, nobs, np.nan)
-    return -n / 2 * (np.log(2 * np.pi / n) + 2 * np.log(norm) + 1) + log_wsum / 2
+    bounded = (df > 0) & ~perfect & (resid_norm > 0)
+    norm = np.where(bounded, resid_norm, np.nan)
+    n = np.where(bounded, nobs, np.nan)
+    loglik: FloatArray = -n / 2 * (np.log(2 * np.pi / n) + 2 * np.log(norm) + 1) + log_wsum / 2
+    return loglik
 
 
 def aic(loglik: FloatArray, rank: IntArray) -> FloatArray:
@@ -141,10 +133,11 @@ def digits(center: FloatArray, norm: FloatArray, wsum: FloatArray, pivot: FloatA
     A = max rms(x_j) / sd(x_j) on centring and by 1 / sqrt(pivot) = 1 / sqrt(1 - R_j^2) on
     separating predictors (Stewart, Collinearity and least squares regression, 1987).
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         reach = np.abs(center) * np.sqrt(wsum)[:, None] / norm
-        gain = np.sqrt(1 + (reach * reach).max(axis=1, initial=0.0))
-        return np.asarray(np.clip(-np.log10(UNIT * gain / np.sqrt(pivot)), 0.0, 15.95))
+        gain = np.hypot(1, reach.max(axis=1, initial=0.0))
+        supported: FloatArray = np.clip(-np.log10(UNIT * gain / np.sqrt(pivot)), 0.0, MOST_DIGITS)
+    return supported
 
 
 def condition_number(
@@ -158,57 +151,100 @@ def condition_number(
 ) -> FloatArray:
     """Ratio of the extreme singular values of sqrt(w) X, intercept column included: (g,).
 
-    As statsmodels. The largest comes from X'WX, the smallest from its inverse, each of which
-    holds it to full precision. ``center`` (g, k) is in the caller's units; inf where
-    columns are dependent.
+    As statsmodels. The largest comes from X'WX, the smallest from its inverse: each matrix
+    holds its largest eigenvalue to full precision. ``center`` (g, k) is in the caller's units.
+    NaN where a column is dependent on the others.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        side = np.sqrt(wsum)[:, None]
-        lengths = [side] if intercept else []
-        top = np.concatenate([*lengths, norm, np.abs(center) * side], axis=1).max(axis=1, initial=0.0)
-        unit = norm / top[:, None]
-        gram = symmetric(unit * unit, xcorr, unit)
-        if intercept:
-            first = np.concatenate([side, side * center], axis=1) / top[:, None]
-            whole = first[:, :, None] * first[:, None, :]
-            whole[:, 1:, 1:] += gram
-            gram = whole
-        inverse_top = root.max(axis=1, initial=0.0)
-        unit = root / inverse_top[:, None]
-        inverse = symmetric(unit * unit, corr, unit)
-        product = largest_eigenvalue(gram) * largest_eigenvalue(inverse)
-        return np.asarray(top * inverse_top * np.sqrt(product))
+    out = np.empty(len(wsum))
+    for g0 in range(0, len(out), CHUNK):
+        part = slice(g0, g0 + CHUNK)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            longest, gram = _gram(center[part].T, norm[part].T, xcorr[part], wsum[part], intercept)
+            deepest = root[part].max(axis=1)
+            unit = root[part].T / deepest
+            inverse = unit[:, None] * unit[None, :] * unpacked(corr[part], len(unit))
+            product = largest_eigenvalue(gram) * largest_eigenvalue(inverse)
+            out[part] = longest * deepest * np.sqrt(product)
+    return out
 
 
-def largest_eigenvalue(A: FloatArray, sweeps: int = 12) -> FloatArray:
-    """Of symmetric matrices (g, p, p), by cyclic Jacobi rotations: (g,).
+def _gram(
+    center: FloatArray, norm: FloatArray, xcorr: FloatArray, wsum: FloatArray, intercept: bool
+) -> tuple[FloatArray, FloatArray]:
+    """X'WX (p, p, g) over the square of a size (g,), so that its entries are about 1: both."""
+    side = np.sqrt(wsum)
+    shift = center * side
+    columns = np.concatenate([norm, np.abs(shift), side[None]] if intercept else [norm])
+    longest = columns.max(axis=0)
+    unit = norm / longest
+    gram = unit[:, None] * unit[None, :] * unpacked(xcorr, len(unit))
+    if intercept:
+        first = np.concatenate([side[None], shift]) / longest
+        whole = first[:, None] * first[None, :]
+        whole[1:, 1:] += gram
+        gram = whole
+    return longest, gram
+
+
+def unpacked(lower: FloatArray, p: int) -> FloatArray:
+    """Correlation matrices (p, p, g) from (g, p(p-1)/2): (1,0), (2,0), (2,1), ..."""
+    out = np.ones((p, p, len(lower)))
+    rows, columns = np.tril_indices(p, -1)
+    out[rows, columns] = out[columns, rows] = lower.T
+    return out
+
+
+def largest_eigenvalue(A: FloatArray) -> FloatArray:
+    """Of positive semidefinite matrices (p, p, g), by cyclic Jacobi rotations: (g,).
 
     Golub and Van Loan, Matrix Computations, section 8.5. Vectorised over g; no LAPACK,
-    whose bits depend on the processor.
+    whose bits depend on the processor. A matrix that has converged is left alone, so no number
+    depends on the other groups.
     """
     A = A.copy()
-    p = A.shape[1]
-    for _ in range(sweeps):
-        off = [np.abs(A[:, i, j]).max(initial=0.0) for i in range(p) for j in range(i)]
-        if not off or max(off) <= 1e-17:
+    diagonal = range(len(A))
+    small = UNIT / 16 * A[diagonal, diagonal].max(axis=0)
+    pairs = [(i, j) for j in diagonal for i in range(j)]
+    for _ in range(SWEEPS):
+        turned = [_rotate(A, i, j, small) for i, j in pairs]
+        if not any(turned):
             break
-        for i in range(p):
-            for j in range(i):
-                _rotate(A, j, i)
-    return np.asarray(A[:, range(p), range(p)].max(axis=1))
+    return np.asarray(A[diagonal, diagonal].max(axis=0))
 
 
-def _rotate(A: FloatArray, i: int, j: int) -> None:
-    """Make A[:, i, j] zero by a rotation of rows and columns i and j, in place."""
-    off = A[:, i, j]
+def _rotate(A: FloatArray, i: int, j: int, small: FloatArray) -> bool:
+    """Make A[i, j] zero in place by a rotation, where it is not ``small`` (g,); whether any was not."""
+    off = A[i, j]
+    needed = np.abs(off) > small  # NaN is not
+    if not needed.any():
+        return False
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        theta = (A[:, j, j] - A[:, i, i]) / (2 * off)
+        theta = (A[j, j] - A[i, i]) / (2 * off)
         tangent = np.copysign(1.0, theta) / (np.abs(theta) + np.sqrt(theta * theta + 1))
-    tangent = np.where(off == 0, 0.0, tangent)
+    tangent = np.where(needed, tangent, 0.0)
     c = 1 / np.sqrt(tangent * tangent + 1)
     s = tangent * c
-    for view in (A, A.transpose(0, 2, 1)):
-        rows_i = view[:, i].copy()
-        rows_j = view[:, j].copy()
-        view[:, i] = c[:, None] * rows_i - s[:, None] * rows_j
-        view[:, j] = s[:, None] * rows_i + c[:, None] * rows_j
+    for view in (A, A.swapaxes(0, 1)):
+        row_i, row_j = view[i].copy(), view[j].copy()
+        view[i] = c * row_i - s * row_j
+        view[j] = s * row_i + c * row_j
+    A[i, j] = A[j, i] = np.where(needed, 0.0, A[i, j])  # but for rounding, which would keep the sweeps going
+    return True
+
+
+def _positive(values: FloatArray) -> FloatArray:
+    return np.where(values > 0, values, np.nan)
+
+
+def _square_over(norm: FloatArray, divisor: FloatArray) -> FloatArray:
+    """norm^2 / divisor, NaN where float64 cannot hold it; only the result may be out of range."""
+    mantissa, exponent = np.frexp(norm)
+    with np.errstate(over="ignore", under="ignore"):
+        square = np.ldexp(mantissa * mantissa / divisor, 2 * exponent)
+    return _representable(square, exact=norm == 0)
+
+
+def _representable(values: FloatArray, exact: NDArray[np.bool_]) -> FloatArray:
+    """NaN for what overflowed, or underflowed although it is not exactly zero."""
+    size = np.abs(values)
+    return np.where((size == np.inf) | ((size < SMALLEST) & ~exact), np.nan, values)

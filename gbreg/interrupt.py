@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import TypeVar
 
 from gbreg.errors import MissingExtraError
@@ -64,16 +65,20 @@ def interruptible(work: Callable[[], T], tick: Ticker) -> T:
     def run() -> None:
         try:
             outcome.append(work())
+        except Cancelled:
+            pass
         except BaseException as error:  # handed to the caller below
             failure.append(error)
 
-    helper = threading.Thread(target=run, name="gbreg-fit", daemon=True)
-    helper.start()
+    # In the caller's context: its numpy.errstate holds in the helper too.
+    helper = threading.Thread(target=copy_context().run, args=(run,), name="gbreg-fit", daemon=True)
     try:
-        helper.join()
+        helper.start()
+        while helper.is_alive():
+            helper.join(0.1)  # no longer: on Windows a signal cannot end the waiting
     except BaseException:
         tick.cancel()
         raise
     if failure:
-        raise failure[0]
-    return outcome[0]
+        raise failure.pop()  # out of the list, or error and frames would hold each other, and the data
+    return outcome.pop()

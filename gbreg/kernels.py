@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gbreg._jit import inlined, kernel, product_error
+from gbreg._jit import inlined, kernel, ldexp, product_error
 from gbreg.problem import FloatArray, IntArray
 
 # Status and Flag of gbreg.problem as plain integers; a test holds them equal.
@@ -152,11 +152,11 @@ def select(values: FloatArray, n: int, rank: int) -> float:
     """The rank-th smallest of values[:n], which is reordered so that it stands at its place."""
     left = 0
     right = n - 1
-    seed = np.uint64(n)
+    seed = n
     while right - left > 16:
         # a pseudo-random pivot: no order of the rows makes this quadratic
-        seed = seed * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        pivot = values[left + np.int64((seed >> np.uint64(33)) % np.uint64(right - left + 1))]
+        seed = (seed * 1103515245 + 12345) % 2147483648
+        pivot = values[left + seed % (right - left + 1)]
         i = left
         j = right
         while i <= j:
@@ -173,7 +173,7 @@ def select(values: FloatArray, n: int, rank: int) -> float:
         elif rank >= i:
             left = i
         else:
-            return values[rank]
+            left = right = rank
     # smallest to the front by exchanges without a branch: insertion mispredicts at every row
     for i in range(left, rank + 1):
         least = values[right]
@@ -182,7 +182,8 @@ def select(values: FloatArray, n: int, rank: int) -> float:
             values[j + 1] = least if v < least else v
             least = v if v < least else least
         values[i] = least
-    return values[rank]
+    chosen: float = values[rank]
+    return chosen
 
 
 @kernel
@@ -296,6 +297,7 @@ def add_cross(
 @inlined
 def factorise(
     token: Any,
+    n: int,
     ref: FloatArray,
     sums: FloatArray,
     mean: FloatArray,
@@ -318,16 +320,17 @@ def factorise(
         for j in range(i):
             v = cross[a + j]
             for m in range(j):
-                v -= factor[i, m] * factor[j, m] * diag[m]
+                v -= factor[i, m] * diag[m] * factor[j, m]
             factor[i, j] = v / diag[j]
         own = cross[a + i]
         v = own
         for m in range(i):
-            v -= factor[i, m] * factor[i, m] * diag[m]
+            v -= factor[i, m] * diag[m] * factor[i, m]  # this order: L alone may be tiny
         diag[i] = v
-        center = 2.0 * s.rank * (ref[i] + mean[i])
-        near = v <= center * center * wsum or own <= s.spread * wsum * mean[i] * mean[i]
-        if s.tiny < own < s.huge and v > 0.0 and not (s.intercept and near):
+        center = s.rank * (ref[i] + mean[i])
+        near = own * s.pivot <= n * (wsum * center * center + s.rank * s.rank * own)
+        far = own <= s.spread * wsum * mean[i] * mean[i]
+        if s.tiny < own < s.huge and v > 0.0 and not near and not far:
             smallest = min(smallest, v / own)
         else:
             smallest = math.nan
@@ -670,7 +673,7 @@ def fit_groups(
             set_mean(sums, s.intercept, mean)
             cross[:] = 0.0
             add_cross(X, Y, w, lo, hi, token, ref, mean, step, cross)
-            smallest = factorise(token, ref, sums, mean, cross, factor, diag, s)
+            smallest = factorise(token, hi - lo, ref, sums, mean, cross, factor, diag, s)
         if not (smallest >= s.pivot):
             todo[g, 0] = ASKED
             continue
@@ -712,6 +715,7 @@ class At(NamedTuple):
     largest: int  # c: max |x|
     ref: int  # c: heaviest row, 0 without intercept
     sums: int  # c + 2: sum w x about ref; sum w, sum w^2 without the heaviest row
+    reach: int  # k: max w x^2
     gain: int  # k: max|x| / sd, inf for constants
     wsum: int  # 1
     mean: int  # c, about ref
@@ -780,7 +784,7 @@ def set_scale(
         if j == c:
             e += e % 2
         exponent[j] = e
-        scale = math.ldexp(1.0, -e)
+        scale = ldexp(1.0, -e)
         put(S, at.scale + j, scale, 0.0)
         if j < c:
             put(S, at.largest + j, size * scale, 0.0)
@@ -876,12 +880,24 @@ def dd_add_cross(
 
 
 @kernel
-def amplification(k: int, c: int, intercept: bool, rank: float, S: FloatArray, at: At) -> float:
-    """Largest max|x_j| / sd_j: how much a rounding error of the data weighs in a centred column.
+def set_reach(X: FloatArray, w: FloatArray, lo: int, hi: int, c: int, S: FloatArray, at: At) -> None:
+    """Largest w x^2 of each predictor, in scaled units."""
+    for j in range(X.shape[0]):
+        reach = 0.0
+        for i in range(lo, hi):
+            x = X[j, i] * S[at.scale + j, 0]
+            reach = max(reach, w[i] * S[at.scale + c, 0] * x * x)
+        put(S, at.reach + j, reach, 0.0)
 
-    The variance divides by V = sum w_i (W - w_i) / W, the weighted n - 1, summed without
-    cancellation because the heaviest row is apart. Columns in which rounding is all that
-    varies count as constants and leave the others alone.
+
+@kernel
+def amplification(n: int, k: int, c: int, intercept: bool, rank: float, S: FloatArray, at: At) -> float:
+    """A = max|x_j| / sd_j: how much larger rounding errors of the data are once centred.
+
+    With weights max|x|^2 is the largest w x^2 over the mean weight, and the variance divides
+    by V = sum w_i (W - w_i) / W, the weighted n - 1, summed without cancellation because the
+    heaviest row is apart. Columns in which rounding is all that varies count as constants
+    and leave the others alone.
     """
     wsum = S[at.wsum, 0]
     others = S[at.sums + c, 0]
@@ -894,7 +910,7 @@ def amplification(k: int, c: int, intercept: bool, rank: float, S: FloatArray, a
         own = S[a + j, 0]
         least = S[at.low + j, 0]
         flat = least == S[at.high + j, 0] and (intercept or least == 0.0)
-        gain = math.inf if flat or own <= 0.0 else S[at.largest + j, 0] * math.sqrt(v / own)
+        gain = math.inf if flat or own <= 0.0 else math.sqrt(S[at.reach + j, 0] / own * n * (v / wsum))
         put(S, at.gain + j, gain, 0.0)
         if rank * gain < 1.0:
             largest = max(largest, gain)
@@ -1140,13 +1156,13 @@ def dd_write_pattern(
     corr = slope + k
     half = exponent[c] // 2
     rank[g, 0] = first
-    P[g, WSUM] = math.ldexp(S[at.wsum, 0], exponent[c])
+    P[g, WSUM] = ldexp(S[at.wsum, 0], exponent[c])
     P[g, PIVOT] = smallest
     a = at.cross
     for i in range(k):
         rank[g, 0] += kept[i]
         dropped[g, 0, i] = kept[i] == 0
-        P[g, CENTER + i] = math.ldexp(S[at.ref + i, 0] + S[at.mean + i, 0], exponent[i])
+        P[g, CENTER + i] = ldexp(S[at.ref + i, 0] + S[at.mean + i, 0], exponent[i])
         flat = S[at.low + i, 0] == S[at.high + i, 0] and (intercept or S[at.low + i, 0] == 0.0)
         own = 0.0 if flat else dd_sqrt(S[a + i, 0], S[a + i, 1])
         P[g, norm + i] = own  # scaled for now: the correlations need it
@@ -1183,11 +1199,11 @@ def dd_write_pattern(
             corr += 1
     fine = math.isfinite(P[g, WSUM])
     for i in range(k):
-        P[g, norm + i] = math.ldexp(P[g, norm + i], exponent[i] + half)
-        P[g, slope + i] = math.ldexp(P[g, slope + i], -exponent[i] - half)
+        P[g, norm + i] = ldexp(P[g, norm + i], exponent[i] + half)
+        P[g, slope + i] = ldexp(P[g, slope + i], -exponent[i] - half)
         fine = fine and not math.isinf(P[g, slope + i])
     if intercept:
-        P[g, root] = math.ldexp(P[g, root], -half)
+        P[g, root] = ldexp(P[g, root], -half)
         fine = fine and not math.isinf(P[g, root])
     return fine
 
@@ -1242,19 +1258,19 @@ def dd_write_target(
         h, low = dd_mul(bh, bl, S[at.spot + j, 0], S[at.spot + j, 1])
         ih, il = dd_add(ih, il, -h, -low)
         size += abs(bh) * math.sqrt(center * center + S[a + j, 0] / wsum)
-        slope = math.ldexp(bh, up - exponent[j])
+        slope = ldexp(bh, up - exponent[j])
         if known[j] == 1:
             T[g, q, PARAMS + p - k + j] = slope
             fine = fine and (bh == 0.0 or SMALLEST_NORMAL <= abs(slope) < math.inf)
         a += j + 1
     if s.intercept and known[k] == 1:
-        T[g, q, PARAMS] = math.ldexp(ih, up)
+        T[g, q, PARAMS] = ldexp(ih, up)
         fine = fine and math.isfinite(T[g, q, PARAMS])
-    T[g, q, LEVEL] = math.ldexp(lh, up) if s.intercept else 0.0
-    T[g, q, TARGET_NORM] = 0.0 if constant else math.ldexp(math.sqrt(tss), up + half)
-    T[g, q, RESID_NORM] = math.ldexp(norm, up + half)
+    T[g, q, LEVEL] = ldexp(lh, up) if s.intercept else 0.0
+    T[g, q, TARGET_NORM] = 0.0 if constant else ldexp(math.sqrt(tss), up + half)
+    T[g, q, RESID_NORM] = ldexp(norm, up + half)
     if s.mad:
-        T[g, q, MAD] = 0.0 if exact else math.ldexp(median_deviation(resid, n), up)
+        T[g, q, MAD] = 0.0 if exact else ldexp(median_deviation(resid, n), up)
     for a in range(TARGET_NORM + 1):
         fine = fine and math.isfinite(T[g, q, a])
 
@@ -1274,10 +1290,10 @@ def dd_write_target(
 
 @kernel
 def dd_rank(
-    origin: FloatArray, g: int, k: int, c: int, s: Settings, S: FloatArray, at: At, kept: Any, known: Any
+    origin: FloatArray, g: int, n: int, k: int, c: int, s: Settings, S: FloatArray, at: At, kept: Any, known: Any
 ) -> float:
     """Rank, factor and estimability from the cross products; returns the smallest pivot."""
-    noise = s.rank * amplification(k, c, s.intercept, s.rank, S, at)
+    noise = s.rank * amplification(n, k, c, s.intercept, s.rank, S, at)
     smallest = dd_factorise(k, s.rank, noise, S, at, kept)
     find_known(origin, g, k, s.drop, s.rank, noise / math.sqrt(smallest), S, at, kept, known)
     return smallest
@@ -1324,12 +1340,13 @@ def extend_groups(
         hi = offsets[g + 1]
         heavy = scan(X, Y, w, lo, hi, low, high)
         set_scale(X, Y, heavy, s.intercept, low, high, S, at, exponent)
-        clear(S, at.sums, at.gain)
+        set_reach(X, w, lo, hi, k + t, S, at)
+        clear(S, at.sums, at.reach)
         dd_add_sums(X, Y, w, lo, hi, heavy, S, at, S, at.sums)
         dd_set_mean(w, origin, g, k, k + t, heavy, s.intercept, S, at)
         clear(S, at.cross, at.factor)
         dd_add_cross(X, Y, w, lo, hi, S, at, row, S, at.cross)
-        smallest = dd_rank(origin, g, k, k + t, s, S, at, kept, known)
+        smallest = dd_rank(origin, g, hi - lo, k, k + t, s, S, at, kept, known)
         for q in range(t):
             dd_first_coef(k, q, S, at, kept)
         for _ in range(2):  # the second step is worth a digit on NIST's Filip

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gbreg.columns import check_labels, column_at, is_label
-from gbreg.errors import ColumnError, GbregError, SpecError
+from gbreg.errors import ColumnError, GbregError, SpecError, warn
 from gbreg.problem import IntArray
 from gbreg.spec import Grouping
 from gbreg.suggest import nearest
@@ -52,7 +52,20 @@ def find_groups(frame: pd.DataFrame, grouping: Grouping) -> Groups:
         Names all labels that are neither a column nor an index level.
     SpecError
         Ambiguous or duplicated labels, keys of the wrong length, unhashable keys.
+
+    Warns
+    -----
+    GbregWarning
+        Keys are floats so large that integers may have merged.
     """
+    groups = number_rows(frame, grouping)
+    if trouble := wide_floats(groups.keys):
+        warn(trouble)
+    return groups
+
+
+def number_rows(frame: pd.DataFrame, grouping: Grouping) -> Groups:
+    """`find_groups` without its warning."""
     check_grouping(frame, grouping)
     digits = _digits(frame, grouping)
     if digits is not None:

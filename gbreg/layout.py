@@ -12,8 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg.columns import Numbers
-from gbreg.errors import warn
-from gbreg.keys import find_groups, wide_floats
+from gbreg.keys import Groups, find_groups
 from gbreg.problem import BoolArray, FloatArray, IntArray, Problem
 from gbreg.spec import Grouping
 
@@ -100,15 +99,11 @@ def make_layout(frame: pd.DataFrame, grouping: Grouping) -> GroupLayout:
     GbregWarning
         Keys are floats so large that integers may have merged.
     """
-    layout = sort_rows(frame, grouping)
-    if trouble := wide_floats(layout.keys):
-        warn(trouble)
-    return layout
+    return sort_rows(frame.index, find_groups(frame, grouping), grouping)
 
 
-def sort_rows(frame: pd.DataFrame, grouping: Grouping) -> GroupLayout:
-    """`make_layout` without its warning."""
-    groups = find_groups(frame, grouping)
+def sort_rows(index: pd.Index[Any], groups: Groups, grouping: Grouping) -> GroupLayout:
+    """Bring the rows of each group together."""
     rows = None if groups.codes.min(initial=0) >= 0 else np.flatnonzero(groups.codes >= 0)
     codes = groups.codes if rows is None else groups.codes[rows]
     order = _stable_order(codes, groups.n_codes)
@@ -119,7 +114,7 @@ def sort_rows(frame: pd.DataFrame, grouping: Grouping) -> GroupLayout:
         order=_read_only(order if rows is None else rows[order]),
         offsets=_read_only(np.concatenate(([0], np.cumsum(sizes)))),
         keys=groups.keys,
-        index=frame.index,
+        index=index,
         grouping=grouping,
     )
 

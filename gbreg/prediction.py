@@ -11,19 +11,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg.columns import Column, Numbers, check_labels, read_column
-from gbreg.keys import find_keys
-from gbreg.layout import exact_difference, make_layout
-from gbreg.problem import Estimates, FloatArray, IntArray
+from gbreg.keys import find_groups, find_keys
+from gbreg.layout import exact_difference
+from gbreg.problem import BoolArray, Estimates, FloatArray, IntArray
 from gbreg.spec import Grouping
 
-Origins = dict[int, NDArray[Any]]
+Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear + targets
 
 
 def groups_of_rows(frame: pd.DataFrame, grouping: Grouping, keys: pd.Index[Any]) -> IntArray:
     """(n,) place in ``keys`` of each row's group, -1 for none."""
-    layout = make_layout(frame, grouping)
-    codes = layout.codes()
-    return np.append(find_keys(keys, layout.keys), -1)[codes]
+    groups = find_groups(frame, grouping)
+    places = np.full(groups.n_codes + 1, -1, dtype=np.int64)  # the last one is for code -1
+    own = slice(0, -1) if groups.occupied is None else groups.occupied
+    places[own] = find_keys(keys, groups.keys)
+    return places[groups.codes]
 
 
 def read_columns(frame: pd.DataFrame, columns: Sequence[Column], role: str) -> list[Numbers]:
@@ -33,55 +35,76 @@ def read_columns(frame: pd.DataFrame, columns: Sequence[Column], role: str) -> l
 
 
 def stored_values(column: Numbers, origin: NDArray[Any] | None, groups: IntArray) -> FloatArray:
-    """(n,) values less the origin of their group, subtracted as integers.
+    """(n,) values less the origin of their group, without rounding either to float64 first.
 
-    A frame may hold an integer column that once was beyond 2**53 as floats now; then the
-    difference is taken in float64, which is all such a column can give.
+    The frame may hold the column as another kind of number than the fit's did.
     """
-    values = column.as_float()
     if origin is None:
-        return values
+        return column.as_float()
     reference = np.append(origin, np.zeros(1, dtype=origin.dtype))[groups]
     if column.is_integer:
-        whole = column.values
-    else:
-        present = np.isfinite(values)
-        small = np.where(present, values, 0.0)
-        if (np.abs(small) >= 2.0**53).any() or (small != np.trunc(small)).any():
-            return values - reference.astype(np.float64)
-        whole = small.astype(np.int64)
-    out = exact_difference(whole.astype(reference.dtype), reference)
-    out[np.isnan(values)] = np.nan
+        out = _integer_difference(column.values, reference)
+    else:  # the reference in two parts, both exact as floats; near it the first difference is exact
+        low = reference & 2047
+        out = (column.values - (reference - low).astype(np.float64)) - low.astype(np.float64)
+    out[column.is_missing()] = np.nan
+    return out
+
+
+def _integer_difference(values: NDArray[Any], reference: NDArray[Any]) -> FloatArray:
+    if values.dtype == reference.dtype:
+        return exact_difference(values, reference)
+    out = values.astype(np.float64) - reference.astype(np.float64)  # nothing cancels if signs differ
+    alike = (values >= 0) & (reference >= 0)
+    out[alike] = exact_difference(values[alike].astype(np.uint64), reference[alike].astype(np.uint64))
     return out
 
 
 def predicted(
-    estimates: Estimates, X: Sequence[Numbers], groups: IntArray, origins: Origins, intercept: bool, drop: bool
+    estimates: Estimates, X: Sequence[Numbers], groups: IntArray, origins: Origins, drop: bool
 ) -> FloatArray:
-    """Fitted values (t, n) of the stored targets (the targets' origins are not added).
+    """Fitted values (t, n) of the stored targets: their origins are not added.
 
-    level + sum_j b_j (x_j - center_j): a deviation from the centre keeps its digits where
-    intercept + sum_j b_j x_j would cancel. With ``drop``, coefficients of dropped predictors
-    count as 0.
+    level + sum_j b_j (x_j - center_j): a deviation from the center keeps its digits where
+    intercept + sum_j b_j x_j would cancel; without intercept, level and centers are 0. With
+    ``drop`` the coefficients of dropped predictors count as 0. NaN where the group is -1, a
+    coefficient is NaN, or a predictor is missing or infinite.
     """
-    t = estimates.params.shape[1]
-    out = np.empty((t, len(groups)))
-    seen = groups >= 0
-    safe = np.where(seen, groups, 0)
-    stored = [stored_values(column, origins.get(j), groups) for j, column in enumerate(X)]
-    for q in range(t):
-        if not len(estimates.params):
-            out[q] = np.nan
-            continue
-        m = estimates.pattern[q]
-        total = estimates.level[safe, q].copy() if intercept else np.zeros(len(groups))
-        for j, values in enumerate(stored):
-            slope = estimates.params[:, q, int(intercept) + j]
-            if drop:
-                slope = np.where(estimates.dropped[:, m, j], 0.0, slope)
-            total += slope[safe] * (values - estimates.center[safe, m, j])
-        if intercept:  # a level outlives an intercept that the data do not determine
-            total[np.isnan(estimates.params[:, q, 0])[safe]] = np.nan
-        total[~seen] = np.nan
-        out[q] = total
+
+    def on_rows(values: FloatArray) -> FloatArray:
+        """(g,) -> (n,)."""
+        spread: FloatArray = np.append(values, np.nan)[groups]
+        return spread
+
+    first = int(estimates.params.shape[2] > len(X))  # 1 if there is an intercept
+    out = np.array([on_rows(level) for level in estimates.level.T])
+    deviations: dict[tuple[int, int], FloatArray] = {}
+    for j, column in enumerate(X):
+        x = stored_values(column, origins.get(j), groups)
+        x = np.where(np.isfinite(x), x, np.nan)
+        for m in set(estimates.pattern.tolist()):
+            deviations[j, m] = x - on_rows(estimates.center[:, m, j])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for q, m in enumerate(estimates.pattern.tolist()):
+            for j in range(len(X)):
+                slope = estimates.params[:, q, first + j]
+                if drop:
+                    slope = np.where(estimates.dropped[:, m, j], 0.0, slope)
+                out[q] += on_rows(slope) * deviations[j, m]
     return out
+
+
+def reasons(values: FloatArray, groups: IntArray, X: Sequence[Numbers]) -> tuple[BoolArray, str]:
+    """Rows (n,) without a fitted value for some target, and how many there are for which reason."""
+    lost: BoolArray = np.asarray(np.isnan(values).any(axis=0))
+    unseen = groups < 0
+    gaps = np.zeros(len(groups), dtype=np.bool_)
+    for column in X:
+        gaps |= ~np.isfinite(column.as_float())
+    counted = {
+        "in groups that were not fitted": lost & ~unseen & ~gaps,
+        "with a predictor missing or infinite": gaps & ~unseen,
+        "without key or in groups the fit has not seen": unseen,
+    }
+    parts = [f"{rows.sum()} {why}" for why, rows in counted.items() if rows.any()]
+    return lost, ", ".join(parts)

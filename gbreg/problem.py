@@ -98,19 +98,19 @@ class Problem:
 
     @property
     def n_rows(self) -> int:
-        return self.w.shape[0]
+        return len(self.w)
 
     @property
     def n_groups(self) -> int:
-        return self.offsets.shape[0] - 1
+        return len(self.offsets) - 1
 
     @property
     def n_predictors(self) -> int:
-        return self.X.shape[0]
+        return len(self.X)
 
     @property
     def n_targets(self) -> int:
-        return self.Y.shape[0]
+        return len(self.Y)
 
     def slice(self, g0: int, g1: int) -> Problem:
         """Groups g0:g1 as a problem of their own (copies of its rows)."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,22 +13,14 @@ from numpy.typing import NDArray
 
 from gbreg.accounting import RowCounts
 from gbreg.backends import Backend, get_backend
-from gbreg.columns import (
-    Column,
-    Numbers,
-    as_columns,
-    check_labels,
-    is_label,
-    read_column,
-    read_mask,
-    read_weights,
-)
-from gbreg.errors import CollinearityError, ColumnError, MissingDataError, SpecError, WeightsError, warn
+from gbreg.columns import as_columns, check_labels, is_label
+from gbreg.errors import CollinearityError, ColumnError, SpecError, warn
 from gbreg.interrupt import Ticker, interruptible, ticker
-from gbreg.keys import check_grouping, wide_floats
+from gbreg.keys import check_grouping, number_rows, wide_floats
 from gbreg.layout import GroupLayout, gather, make_layout, sort_rows
-from gbreg.problem import BoolArray, Estimates, Flag, FloatArray, IntArray, Problem, Status, frozen
+from gbreg.problem import Estimates, Flag, Status
 from gbreg.result import GroupFit
+from gbreg.rows import Data, Pattern, by_target, rows_that_take_part, split_patterns
 from gbreg.spec import FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
 
 INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the key
@@ -127,11 +119,9 @@ def fit(
     --------
     >>> import pandas as pd, gbreg
     >>> df = pd.DataFrame({"g": [1, 1, 1, 2, 2, 2], "x": [0, 1, 2, 0, 1, 2.0], "y": [1, 3, 5, 0, 1, 5.0]})
-    >>> gbreg.fit(df, by="g", linear=["x"], targets=["y"], backend="numpy").params["y"]
-    term  Intercept    x
-    g                   
-    1           1.0  2.0
-    2          -0.5  2.5
+    >>> fit = gbreg.fit(df, by="g", linear=["x"], targets=["y"], backend="numpy")
+    >>> fit.params["y"].to_dict()
+    {'Intercept': {1: 1.0, 2: -0.5}, 'x': {1: 2.0, 2: 2.5}}
     """
     _check_frame(frame)
     layout = by if isinstance(by, GroupLayout) else None
@@ -163,7 +153,7 @@ def fit(
     with ticker(progress, len(frame)) as tick:
 
         def work() -> GroupFit:
-            return _fit(data, layout or sort_rows(frame, grouping), spec, engine, tick)
+            return _fit(data, layout or _quiet_layout(frame, grouping), spec, engine, tick)
 
         result = interruptible(work, tick) if len(frame) > INTERRUPTIBLE_ROWS else work()
     if on_collinear == "raise":
@@ -205,6 +195,11 @@ def _check_frame(frame: object) -> None:
         raise SpecError(f"gbreg fits a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}")
 
 
+def _quiet_layout(frame: pd.DataFrame, grouping: Grouping) -> GroupLayout:
+    """`make_layout` without its warning: a fit has one, at its end."""
+    return sort_rows(frame.index, number_rows(frame, grouping), grouping)
+
+
 def _check_names(frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, *, keys: bool) -> None:
     """Raise for all labels at once that are not columns, whichever argument they are in."""
     roles = {
@@ -227,26 +222,12 @@ def _check_names(frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, *
 
 
 def _fit(data: Data, layout: GroupLayout, spec: FitSpec, engine: Backend, tick: Ticker) -> GroupFit:
-    """Select rows, gather them, fit each pattern of missing targets, count everything."""
+    """Select rows, gather them, fit each pattern of missing targets, account for every row."""
     tick(0)
-    used, not_selected, zero_weight = select_rows(data, layout, spec)
-    lost = [_lost_rows(column) for column in data.X]
-    if spec.missing == "raise":
-        for column, numbers, gone in zip(
-            (*spec.linear, *spec.targets),
-            (*data.X, *data.Y),
-            (*lost, *(_lost_rows(column) for column in data.Y)),
-            strict=True,
-        ):
-            _raise_if_missing(column, numbers, gone, used, data.index)
-    nan, inf = _either(lost, layout.n_rows)
-    missing_x, infinite_x = _count(used, nan), _count(used, inf)
-    for gone in (nan, inf):
-        used = used if gone is None else used.select(~gone)
+    part = rows_that_take_part(data, layout, spec)
     tick(0)
-    problem, origins = gather(used, data.X, data.Y, data.w)
+    problem, origins = gather(part.layout, data.X, data.Y, data.w)
     tick(0)
-
     blocks = split_patterns(problem)
     targets = [block.targets for block in blocks]
     estimates = Estimates.join_targets(_fit_blocks(blocks, layout.n_rows, spec, engine, tick), targets)
@@ -254,16 +235,16 @@ def _fit(data: Data, layout: GroupLayout, spec: FitSpec, engine: Backend, tick: 
         n_rows=layout.n_rows,
         n_without_key=layout.n_rows - len(layout.order),
         rows=layout.sizes,
-        not_selected=not_selected,
-        zero_weight=zero_weight,
-        missing=missing_x[:, None] + by_target([block.missing for block in blocks], targets),
-        infinite=infinite_x[:, None] + by_target([block.infinite for block in blocks], targets),
+        not_selected=part.not_selected,
+        zero_weight=part.zero_weight,
+        missing=part.missing[:, None] + by_target([block.missing for block in blocks], targets),
+        infinite=part.infinite[:, None] + by_target([block.infinite for block in blocks], targets),
         used=estimates.nobs[:, estimates.pattern],
     )
     counts.check()
-    lost_rows = counts.missing + counts.infinite
-    flags = estimates.flags | np.where(lost_rows > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)
-    flags |= np.where(zero_weight > 0, Flag.ZERO_WEIGHTS, 0).astype(np.uint8)[:, None]
+    dropped = counts.missing + counts.infinite > 0
+    flags = estimates.flags | np.where(dropped, Flag.ROWS_DROPPED, 0).astype(np.uint8)
+    flags |= np.where(part.zero_weight > 0, Flag.ZERO_WEIGHTS, 0).astype(np.uint8)[:, None]
     return GroupFit(replace(estimates, flags=flags), layout.keys, spec, counts, origins, engine.name)
 
 
@@ -287,7 +268,7 @@ def _fit_blocks(
 
 
 def _reused(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> Grouping:
-    """The grouping of a layout, if it may be used with this frame and these arguments."""
+    """Take the grouping of a layout, if it may be used with this frame and these arguments."""
     if len(frame) != layout.n_rows:
         raise SpecError(f"by= is a layout of {layout.n_rows} rows, the frame has {len(frame)}")
     if not (frame.index is layout.index or frame.index.equals(layout.index)):
@@ -301,7 +282,7 @@ def _reused(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> Grouping:
 
 
 def _describe(weights: Any) -> Hashable:
-    """What to call the weights: their label, the name of a Series, or their type."""
+    """Call the weights something: their label, the name of a Series, or their type."""
     if weights is None or isinstance(weights, (str, int, tuple)):
         return weights
     name = getattr(weights, "name", None)
@@ -314,8 +295,8 @@ def _first_keys(fit: GroupFit, groups: NDArray[Any]) -> str:
 
 
 def _dropped_names(fit: GroupFit) -> str:
-    dropped = fit.estimates.dropped.any(axis=(0, 1))
-    return ", ".join(repr(name) for name, gone in zip(fit.predictors, dropped, strict=True) if gone)
+    dropped = np.flatnonzero(fit.estimates.dropped.any(axis=(0, 1)))
+    return ", ".join(repr(fit.predictors[j]) for j in dropped)
 
 
 def _raise_if_collinear(fit: GroupFit) -> None:
@@ -328,7 +309,7 @@ def _raise_if_collinear(fit: GroupFit) -> None:
 
 
 def _failures(fit: GroupFit) -> str:
-    """What was not fitted, counted by reason; groups that were selected away are no failure."""
+    """Say what was not fitted, counted by reason; groups that were selected away are no failure."""
     status = fit.estimates.status
     if status.max(initial=0) <= Status.SATURATED:
         return ""

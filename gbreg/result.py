@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from gbreg import display, flat, inference, prediction, storage
 from gbreg.accounting import RowCounts
-from gbreg.errors import MissingDataError, SpecError
+from gbreg.columns import Column, Numbers
+from gbreg.errors import ColumnError, MissingDataError, SpecError
 from gbreg.prediction import Origins
 from gbreg.problem import Estimates, Flag, FloatArray, IntArray, Status
 from gbreg.spec import FitSpec, Grouping, check_choice
+from gbreg.suggest import nearest
 
-WORDS = [status.word for status in Status]
+STATUS = pd.CategoricalDtype([status.word for status in Status])
 
 
 class GroupFit:
@@ -26,7 +29,7 @@ class GroupFit:
 
     Made by `gbreg.fit`. Names are those of statsmodels. Columns are targets, or pairs of
     target and term, where the intercept's term is ``Intercept``. Where there is no number there
-    is NaN, and `status` says why.
+    is NaN, and `status` says why. The frame of the fit is not kept.
     """
 
     def __init__(
@@ -40,13 +43,14 @@ class GroupFit:
     ) -> None:
         self.estimates = estimates
         self.keys = keys
-        self.spec = spec
+        self.spec = without_rows(spec)
         self.counts = counts
         self.origins = origins  # what was subtracted from integer columns beyond 2**53
         self.backend = backend
+        self.lost_code: tuple[Hashable, ...] = ()  # derived columns whose code was not stored
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "spec": self.spec.portable()}
+        return {**self.__dict__, "spec": self.spec.portable(), "lost_code": self.derived}
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -55,6 +59,11 @@ class GroupFit:
     def n_groups(self) -> int:
         """Groups of the frame, those that could not be fitted included."""
         return len(self.keys)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the frame, those that took no part included; see `accounting`."""
+        return self.counts.n_rows
 
     @property
     def targets(self) -> tuple[Hashable, ...]:
@@ -69,10 +78,16 @@ class GroupFit:
         """Names of the coefficients, the intercept first."""
         return self.spec.terms
 
+    @property
+    def derived(self) -> tuple[Hashable, ...]:
+        """Predictors and targets that were computed by a callable or an expression."""
+        made = [column.name for column in (*self.spec.linear, *self.spec.targets) if column.label is None]
+        return (*self.lost_code, *made)
+
     # ------------------------------------------------------------------ arrays, per target
 
     def _shared(self, name: str) -> NDArray[Any]:
-        """A per-pattern array expanded to targets: (g, m, ...) -> (g, t, ...)."""
+        """Expand a per-pattern array to targets: (g, m, ...) -> (g, t, ...)."""
         values: NDArray[Any] = getattr(self.estimates, name)
         return values[:, self.estimates.pattern]
 
@@ -89,6 +104,15 @@ class GroupFit:
         return inference.bse(self.estimates.resid_norm, self._df, self._shared("root"))
 
     @property
+    def _rsquared(self) -> FloatArray:
+        return inference.rsquared(self.estimates.resid_norm, self.estimates.target_norm)
+
+    @property
+    def _rsquared_adj(self) -> FloatArray:
+        intercept = self.spec.options.intercept
+        return inference.rsquared_adj(self._rsquared, self._shared("nobs"), self._df, intercept)
+
+    @property
     def _llf(self) -> FloatArray:
         return inference.llf(
             self.estimates.resid_norm,
@@ -99,37 +123,39 @@ class GroupFit:
         )
 
     def _by_target(self, values: NDArray[Any]) -> pd.DataFrame:
-        """(g, t) as a frame."""
-        return pd.DataFrame(values, index=self.keys, columns=labels(self.targets, "target"))
+        """(g, t) as a frame of its own."""
+        return pd.DataFrame(values, index=self.keys, columns=labels(self.targets, "target"), copy=True)
 
-    def _by_term(self, values: FloatArray) -> pd.DataFrame:
-        """(g, t, p) as a frame."""
-        g = len(self)
-        columns = product((self.targets, self.terms), ("target", "term"))
-        return pd.DataFrame(values.reshape(g, len(columns)), index=self.keys, columns=columns)
+    def _by_term(self, values: NDArray[Any], *axes: tuple[str, Sequence[Hashable]]) -> pd.DataFrame:
+        """(g, t, ...) as a frame of its own; columns are targets and the labels of the other axes."""
+        columns = product(("target", self.targets), *axes)
+        return pd.DataFrame(
+            values.reshape(len(self), len(columns)), index=self.keys, columns=columns, copy=True
+        )
 
     # ------------------------------------------------------------------ coefficients
 
     @property
     def params(self) -> pd.DataFrame:
         """Coefficients, columns (target, term)."""
-        return self._by_term(self.estimates.params)
+        return self._by_term(self.estimates.params, ("term", self.terms))
 
     @property
     def bse(self) -> pd.DataFrame:
         """Standard errors of the coefficients, sqrt(scale diag((X'WX)^-1))."""
-        return self._by_term(self._errors)
+        return self._by_term(self._errors, ("term", self.terms))
 
     @property
     def tvalues(self) -> pd.DataFrame:
-        """params / bse; NaN for perfect fits."""
-        return self._by_term(inference.tvalues(self.estimates.params, self._errors, self._perfect))
+        """Coefficients over their standard errors; NaN for perfect fits."""
+        t = inference.tvalues(self.estimates.params, self._errors, self._perfect)
+        return self._by_term(t, ("term", self.terms))
 
     @property
     def pvalues(self) -> pd.DataFrame:
-        """Two-sided p values of Student's t with df_resid degrees of freedom."""
+        """Two-sided p values of Student's t with df_resid degrees of freedom; NaN for perfect fits."""
         t = inference.tvalues(self.estimates.params, self._errors, self._perfect)
-        return self._by_term(inference.pvalues(t, self._df))
+        return self._by_term(inference.pvalues(t, self._df), ("term", self.terms))
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Confidence intervals, columns (target, term, "lower" or "upper").
@@ -139,30 +165,24 @@ class GroupFit:
         alpha : float
             1 minus the coverage, between 0 and 1.
         """
-        if not 0 < alpha < 1:
-            raise SpecError(f"alpha must be between 0 and 1, got {alpha!r}")
+        check_fraction("alpha", alpha)
         bounds = inference.conf_int(self.estimates.params, self._errors, self._df, alpha)
-        columns = product((self.targets, self.terms, ("lower", "upper")), ("target", "term", "bound"))
-        values = np.stack(bounds, axis=-1).reshape(len(self), len(columns))
-        return pd.DataFrame(values, index=self.keys, columns=columns)
+        return self._by_term(np.stack(bounds, axis=-1), ("term", self.terms), ("bound", ("lower", "upper")))
 
     def cov_params(self, target: Hashable) -> pd.DataFrame:
         """Covariance of the coefficients of one target; rows (keys..., term), columns terms."""
-        q = self._target(target)
-        m = self.estimates.pattern[q]
-        cov = inference.cov_params(self._errors[:, q], self.estimates.corr[:, m])
-        p = len(self.terms)
-        keys = self.keys.to_frame(index=False, name=flat.key_names(self.keys))
-        rows = keys.loc[keys.index.repeat(p)].reset_index(drop=True)
-        rows["term"] = pd.Series(list(self.terms) * len(self), dtype=object).to_numpy()
-        return pd.DataFrame(
-            cov.reshape(len(self) * p, p), index=pd.MultiIndex.from_frame(rows), columns=labels(self.terms, "term")
-        )
-
-    def _target(self, target: Hashable) -> int:
         if target not in self.targets:
-            raise SpecError(f"{target!r} is not a target of this fit; it has {list(self.targets)}")
-        return self.targets.index(target)
+            raise SpecError(
+                f"{target!r} is not a target of this fit; it has {list(self.targets)}"
+                f"{nearest(target, self.targets)}"
+            )
+        q = self.targets.index(target)
+        corr = self.estimates.corr[:, self.estimates.pattern[q]]
+        p = len(self.terms)
+        values = inference.cov_params(self._errors[:, q], corr).reshape(len(self) * p, p)
+        return pd.DataFrame(
+            values, index=with_terms(self.keys, self.terms), columns=labels(self.terms, "term")
+        )
 
     # ------------------------------------------------------------------ diagnostics
 
@@ -204,40 +224,37 @@ class GroupFit:
     @property
     def rsquared(self) -> pd.DataFrame:
         """1 - ssr / tss, about the weighted mean (about 0 without intercept); NaN for constant targets."""
-        return self._by_target(inference.rsquared(self.estimates.resid_norm, self.estimates.target_norm))
+        return self._by_target(self._rsquared)
 
     @property
     def rsquared_adj(self) -> pd.DataFrame:
-        """R2 adjusted for the number of coefficients."""
-        r2 = inference.rsquared(self.estimates.resid_norm, self.estimates.target_norm)
-        values = inference.rsquared_adj(r2, self._shared("nobs"), self._df, self.spec.options.intercept)
-        return self._by_target(values)
+        """R2 adjusted for degrees of freedom, 1 - (1 - R2) (n - intercept) / df_resid."""
+        return self._by_target(self._rsquared_adj)
 
     @property
     def llf(self) -> pd.DataFrame:
-        """Gaussian log-likelihood, as statsmodels' WLS."""
+        """Gaussian log-likelihood, as statsmodels' WLS; NaN for perfect and saturated fits."""
         return self._by_target(self._llf)
 
     @property
     def aic(self) -> pd.DataFrame:
-        """Akaike's information criterion."""
+        """Akaike's information criterion, -2 llf + 2 rank."""
         return self._by_target(inference.aic(self._llf, self._shared("rank")))
 
     @property
     def bic(self) -> pd.DataFrame:
-        """Schwarz's information criterion."""
+        """Schwarz's information criterion, -2 llf + log(nobs) rank."""
         return self._by_target(inference.bic(self._llf, self._shared("rank"), self._shared("nobs")))
 
     @property
     def condition_number(self) -> pd.DataFrame:
         """Ratio of the extreme singular values of the weighted design; inf where columns are dependent."""
         e, k = self.estimates, len(self.predictors)
-        values = np.empty(e.rank.shape)
         origin = np.zeros((len(self), k))
-        for j, reference in self.origins.items():
-            if j < k:
-                origin[:, j] = reference
-        for m in range(values.shape[1]):
+        for j in range(k):
+            origin[:, j] = self.origins.get(j, 0.0)
+        values = np.empty(e.rank.shape, dtype=np.float64)
+        for m in set(e.pattern.tolist()):
             values[:, m] = inference.condition_number(
                 e.center[:, m] + origin,
                 e.norm[:, m],
@@ -254,8 +271,8 @@ class GroupFit:
     def digits(self) -> pd.DataFrame:
         """How many digits of the coefficients the stored data can support, at most 16."""
         e = self.estimates
-        values = np.empty(e.rank.shape)
-        for m in range(values.shape[1]):
+        values = np.empty(e.rank.shape, dtype=np.float64)
+        for m in set(e.pattern.tolist()):
             values[:, m] = inference.digits(e.center[:, m], e.norm[:, m], e.wsum[:, m], e.pivot[:, m])
         values[e.rank < len(self.terms)] = 0.0
         values[e.rank == 0] = np.nan
@@ -266,35 +283,29 @@ class GroupFit:
     @property
     def status(self) -> pd.DataFrame:
         """One word per group and target, categorical."""
-        columns = labels(self.targets, "target")
-        values = [
-            pd.Series(pd.Categorical.from_codes(self.estimates.status[:, q], WORDS), index=self.keys)
-            for q in range(len(self.targets))
-        ]
-        made = pd.concat(values, axis=1)
-        made.columns = columns
-        return made
+        words = dict(enumerate(map(as_words, self.estimates.status.T)))
+        return pd.DataFrame(words, index=self.keys).set_axis(labels(self.targets, "target"), axis=1)
 
     @property
     def flags(self) -> pd.DataFrame:
         """Remarks beside the status, boolean, columns (target, flag)."""
         bits = np.array([int(flag) for flag in Flag], dtype=np.uint8)
         values = (self.estimates.flags[:, :, None] & bits) > 0
-        columns = product((self.targets, tuple(flag.word for flag in Flag)), ("target", "flag"))
-        return pd.DataFrame(values.reshape(len(self), len(columns)), index=self.keys, columns=columns)
+        return self._by_term(values, ("flag", [flag.word for flag in Flag]))
 
     def status_counts(self) -> pd.DataFrame:
-        """Groups by status: rows are all words, columns targets."""
-        counts = np.stack(
-            [np.bincount(self.estimates.status[:, q], minlength=len(WORDS)) for q in range(len(self.targets))],
-            axis=1,
-        )
+        """Count groups by status: rows are all words, columns targets."""
+        counts = [np.bincount(codes, minlength=len(Status)) for codes in self.estimates.status.T]
         return pd.DataFrame(
-            counts, index=pd.Index(WORDS, name="status"), columns=labels(self.targets, "target")
+            np.array(counts).T,
+            index=pd.Index(STATUS.categories, name="status"),
+            columns=labels(self.targets, "target"),
         )
 
     def accounting(self, *, per_group: bool = False) -> pd.DataFrame:
         """Where the rows went; for each target the other counts add up to ``rows``.
+
+        A row counts once: without key, not selected, of weight zero, missing, infinite or used.
 
         Parameters
         ----------
@@ -302,22 +313,17 @@ class GroupFit:
             Rows are groups and columns (target, count); else one row per target, with
             ``without_key`` for the rows in no group.
         """
-        c = self.counts
-        t = len(self.targets)
-        shared = {name: getattr(c, name) for name in ("rows", "zero_weight", "not_selected")}
-        wide = {name: np.repeat(values[:, None], t, axis=1) for name, values in shared.items()}
-        wide |= {name: getattr(c, name) for name in ("used", "missing", "infinite")}
         names = ("rows", "used", "missing", "infinite", "zero_weight", "not_selected")
-        values = np.stack([wide[name] for name in names], axis=-1)
+        counts = [getattr(self.counts, name) for name in names]
         if per_group:
-            columns = product((self.targets, names), ("target", "count"))
-            return pd.DataFrame(values.reshape(len(self), len(columns)), index=self.keys, columns=columns)
+            shape = (len(self), len(self.targets))
+            wide = [np.broadcast_to(v if v.ndim > 1 else v[:, None], shape) for v in counts]
+            return self._by_term(np.stack(wide, axis=-1), ("count", names))
         totals = pd.DataFrame(
-            values.sum(axis=0, dtype=np.int64), index=labels(self.targets, "target"), columns=list(names)
+            {name: values.sum(axis=0, dtype=np.int64) for name, values in zip(names, counts, strict=True)},
+            index=labels(self.targets, "target"),
         )
-        totals["rows"] = c.n_rows
-        totals["without_key"] = c.n_without_key
-        return totals
+        return totals.assign(rows=self.counts.n_rows, without_key=self.counts.n_without_key)
 
     # ------------------------------------------------------------------ rows of a frame
 
@@ -331,75 +337,100 @@ class GroupFit:
         frame : DataFrame
             Needs the keys and the predictors.
         missing : {"nan", "raise"}
-            What rows get whose group was not seen, was not fitted or is missing.
+            What rows get that have no fitted value: their group was not seen or not fitted,
+            or their key or a predictor is missing.
         by
-            Keys of these rows, if the fit was grouped by row-aligned values or by code
-            that did not survive pickling.
+            Keys of these rows, as in `gbreg.fit`, instead of those of the fit. Needed if they
+            were values aligned with its rows, or code that was not stored.
 
         Raises
         ------
         MissingDataError
-            ``missing="raise"`` and a row has no fitted value.
+            ``missing="raise"``, and a row has no fitted value.
         """
-        return self._rows(frame, self._predicted(frame, missing, by)[0])
+        fitted, groups = self._fitted(frame, missing, by)
+        return self._on_rows(frame, self._with_origin(fitted, groups))
 
     fittedvalues = predict
 
     def resid(
         self, frame: pd.DataFrame, *, missing: Literal["nan", "raise"] = "nan", by: Any = None
     ) -> pd.DataFrame:
-        """Targets less fitted values, on the frame's index; see `predict`."""
-        fitted, groups = self._predicted(frame, missing, by, origins=False)
-        values = prediction.read_columns(frame, self.spec.targets, "targets")
-        k = len(self.predictors)
-        stored = [
-            prediction.stored_values(column, self.origins.get(k + q), groups)
-            for q, column in enumerate(values)
-        ]
-        return self._rows(frame, np.array(stored).reshape(fitted.shape) - fitted)
+        """Targets less fitted values, on the frame's index; arguments as `predict`."""
+        fitted, groups = self._fitted(frame, missing, by)
+        return self._on_rows(frame, self._observed(frame, groups) - fitted)
 
-    def _predicted(
-        self, frame: pd.DataFrame, missing: str, by: Any, origins: bool = True
-    ) -> tuple[FloatArray, IntArray]:
-        """Fitted values (t, n), with the targets' origins or without, and groups (n,)."""
+    def augment(self, frame: pd.DataFrame, *, by: Any = None) -> pd.DataFrame:
+        """Put ``{target}_fitted`` and ``{target}_resid`` beside the frame's columns, as broom's verb."""
+        names = [f"{flat.text(target)}_{what}" for target in self.targets for what in ("fitted", "resid")]
+        if clash := [name for name in names if name in frame.columns or names.count(name) > 1]:
+            raise SpecError(f"the frame already has columns {clash}, or two targets would make them")
+        fitted, groups = self._fitted(frame, "nan", by)
+        resid = self._observed(frame, groups) - fitted
+        values = np.stack([self._with_origin(fitted, groups), resid], axis=-1)
+        made = pd.DataFrame(values.swapaxes(0, 1).reshape(len(frame), len(names)), index=frame.index)
+        blank = [""] * (frame.columns.nlevels - 1)
+        made.columns = pd.Index([(name, *blank) for name in names] if blank else names)
+        return pd.concat([frame, made], axis=1)
+
+    def _fitted(self, frame: pd.DataFrame, missing: str, by: Any) -> tuple[FloatArray, IntArray]:
+        """Fitted values of the stored targets (t, n), and groups (n,)."""
         check_choice("missing", missing, ("nan", "raise"))
         grouping = self.spec.grouping
         if by is not None:
             grouping = Grouping(by=by, dropna=False)  # a missing key is looked up like any other
         if grouping is None:
-            raise SpecError("the keys of this fit were row-aligned values or code; give those of the frame as by=")
-        X = prediction.read_columns(frame, self.spec.linear, "linear")
-        groups = prediction.groups_of_rows(frame, grouping, self.keys)
-        options = self.spec.options
-        out = prediction.predicted(
-            self.estimates, X, groups, self.origins, options.intercept, options.on_collinear == "drop"
-        )
-        if missing == "raise" and np.isnan(out).any():
-            rows = np.flatnonzero(np.isnan(out).any(axis=0))
-            raise MissingDataError(
-                f"{len(rows)} of {len(frame)} rows have no fitted value (group not seen, not fitted or missing, or a "
-                f"missing predictor), first {list(frame.index[rows[:3]])}"
+            raise SpecError(
+                "the keys of this fit were values aligned with its rows, or code, which are not kept; "
+                "give those of this frame as by="
             )
-        for j, reference in self.origins.items() if origins else ():
-            q = j - len(self.predictors)
-            if q >= 0:
-                out[q] += np.append(reference.astype(np.float64), np.nan)[groups]
-        return out, groups
+        X = self._read(frame, self.spec.linear, "linear")
+        groups = prediction.groups_of_rows(frame, grouping, self.keys)
+        drop = self.spec.options.on_collinear == "drop"
+        fitted = prediction.predicted(self.estimates, X, groups, self.origins, drop)
+        if missing == "raise":
+            lost, why = prediction.reasons(fitted, groups, X)
+            if lost.any():
+                first = frame.index[np.flatnonzero(lost)[:3]].tolist()
+                raise MissingDataError(
+                    f"{lost.sum()} of {len(frame)} rows have no fitted value ({why}), first at {first}"
+                )
+        return fitted, groups
 
-    def _rows(self, frame: pd.DataFrame, values: FloatArray) -> pd.DataFrame:
+    def _observed(self, frame: pd.DataFrame, groups: IntArray) -> FloatArray:
+        """Targets (t, n) less the origins of their groups."""
+        k = len(self.predictors)
+        values = self._read(frame, self.spec.targets, "targets")
+        return np.array(
+            [
+                prediction.stored_values(column, self.origins.get(k + q), groups)
+                for q, column in enumerate(values)
+            ]
+        )
+
+    def _with_origin(self, fitted: FloatArray, groups: IntArray) -> FloatArray:
+        """Fitted values (t, n) in the units of the caller's targets."""
+        out = fitted.copy()
+        for q in range(len(out)):
+            reference = self.origins.get(len(self.predictors) + q)
+            if reference is not None:
+                out[q] += np.append(reference.astype(np.float64), np.nan)[groups]
+        return out
+
+    def _read(self, frame: pd.DataFrame, columns: Sequence[Column], role: str) -> list[Numbers]:
+        try:
+            return prediction.read_columns(frame, columns, role)
+        except ColumnError as error:
+            if not self.lost_code:
+                raise
+            raise ColumnError(
+                f"{error}; the code of {list(self.lost_code)} was not stored with the fit, "
+                "the frame must have them as columns"
+            ) from None
+
+    def _on_rows(self, frame: pd.DataFrame, values: FloatArray) -> pd.DataFrame:
         """(t, n) on the caller's rows."""
         return pd.DataFrame(values.T, index=frame.index, columns=labels(self.targets, None))
-
-    def augment(self, frame: pd.DataFrame, *, by: Any = None) -> pd.DataFrame:
-        """The frame with ``{target}_fitted`` and ``{target}_resid`` beside its columns."""
-        fitted, resid = self.predict(frame, by=by), self.resid(frame, by=by)
-        made = {}
-        for target in self.targets:
-            made[f"{flat.text(target)}_fitted"] = fitted[target]
-            made[f"{flat.text(target)}_resid"] = resid[target]
-        if clash := [name for name in made if name in frame.columns]:
-            raise SpecError(f"the frame already has columns {clash}")
-        return pd.concat([frame, pd.DataFrame(made, index=frame.index)], axis=1)
 
     # ------------------------------------------------------------------ tables
 
@@ -407,10 +438,10 @@ class GroupFit:
         """One row per group, target and term, as broom's verb.
 
         Columns: the keys, ``target``, ``term``, ``estimate``, ``std_error``, ``statistic``,
-        ``p_value``, ``conf_low``, ``conf_high``.
+        ``p_value``, ``conf_low``, ``conf_high``. Keys without a name are ``group``, or
+        ``level_i`` if there are several.
         """
-        if not 0 < conf_level < 1:
-            raise SpecError(f"conf_level must be between 0 and 1, got {conf_level!r}")
+        check_fraction("conf_level", conf_level)
         params, errors = self.estimates.params, self._errors
         t = inference.tvalues(params, errors, self._perfect)
         low, high = inference.conf_int(params, errors, self._df, 1 - conf_level)
@@ -425,28 +456,31 @@ class GroupFit:
         return flat.long_frame(self.keys, {"target": self.targets, "term": self.terms}, columns)
 
     def glance(self) -> pd.DataFrame:
-        """One row per group and target, as broom's verb."""
+        """One row per group and target, as broom's verb.
+
+        Columns: the keys, ``target``, ``nobs``, ``df_resid``, ``r_squared``, ``adj_r_squared``,
+        ``sigma`` (the square root of `scale`), ``rms``, ``mad`` (NaN if not computed), ``aic``,
+        ``bic``, ``log_lik``, ``status``.
+        """
         e = self.estimates
-        nobs, rank, df = self._shared("nobs"), self._shared("rank"), self._df
-        r2 = inference.rsquared(e.resid_norm, e.target_norm)
+        nobs, rank, loglik = self._shared("nobs"), self._shared("rank"), self._llf
         columns: dict[str, Any] = {
             "nobs": nobs,
-            "df_resid": df,
-            "r_squared": r2,
-            "adj_r_squared": inference.rsquared_adj(r2, nobs, df, self.spec.options.intercept),
-            "sigma": inference.sigma(e.resid_norm, df),
+            "df_resid": self._df,
+            "r_squared": self._rsquared,
+            "adj_r_squared": self._rsquared_adj,
+            "sigma": inference.sigma(e.resid_norm, self._df),
             "rms": inference.rms(e.resid_norm, self._shared("wsum")),
             "mad": e.mad,
-            "aic": inference.aic(self._llf, rank),
-            "bic": inference.bic(self._llf, rank, nobs),
-            "log_lik": self._llf,
+            "aic": inference.aic(loglik, rank),
+            "bic": inference.bic(loglik, rank, nobs),
+            "log_lik": loglik,
+            "status": as_words(e.status.ravel()),
         }
-        made = flat.long_frame(self.keys, {"target": self.targets}, columns)
-        made["status"] = pd.Categorical.from_codes(e.status.ravel(), WORDS)
-        return made
+        return flat.long_frame(self.keys, {"target": self.targets}, columns)
 
     def to_frame(self, suffix: str = "", *, stats: Sequence[str] | None = None) -> pd.DataFrame:
-        """The flat table of the calibration world: one row per group, keys as columns.
+        """One row per group, keys as columns: the flat table of the calibration world.
 
         Parameters
         ----------
@@ -454,10 +488,11 @@ class GroupFit:
             Ends every made name: ``{target}_intercept{suffix}``,
             ``{target}_slope_{predictor}{suffix}``, the same with ``_err`` before the suffix,
             ``{target}_rms{suffix}``, ``{target}_mad{suffix}``, ``{target}_nobs{suffix}``,
-            ``{target}_status{suffix}``.
+            ``{target}_status{suffix}``. The parts of a tuple are joined by underscores.
         stats : sequence of str, optional
             Which, and in which order; default params, bse, rms, mad (if computed), nobs, status.
-            Any diagnostic of this class may be named.
+            Others: tvalues, pvalues (which end in ``_tvalue`` and ``_pvalue``), and any
+            diagnostic of this class, which ends in its name.
 
         Raises
         ------
@@ -470,22 +505,32 @@ class GroupFit:
         """Prediction, residual and pull (residual / rms) of each target as strings.
 
         ``DataFrame.eval`` runs them on a frame merged with ``to_frame(suffix)`` on the keys.
-        A coefficient that is NaN makes the value NaN, also with ``on_collinear="drop"``.
+        Labels that are not strings are written as in `to_frame`: rename those columns first.
+        A coefficient that is NaN makes the value NaN, also with ``on_collinear="drop"``; and
+        `predict` keeps digits that intercept + slope * x loses where x is far from 0.
+
+        Raises
+        ------
+        SpecError
+            ``DataFrame.eval`` cannot tell the names apart, or cannot read one.
         """
         return flat.formulas(self, suffix)
 
     def group(self, key: Hashable) -> display.GroupSummary:
-        """One group as a printable summary.
+        """One group as a printable summary, like statsmodels' ``summary()``.
 
         Parameters
         ----------
         key
-            A key as in `keys`: a scalar, or a tuple for several.
+            A key as in `keys`: a scalar, or a tuple where groups have several.
         """
         return display.GroupSummary(self, key)
 
     def to_parquet(self, path: str | Path) -> None:
-        """Save the whole result; `gbreg.read_parquet` reads it back (extra ``arrow``)."""
+        """Save the whole result; `gbreg.read_parquet` reads it back (extra ``arrow``).
+
+        No code is stored: callables and expressions become plain columns of their name.
+        """
         storage.to_parquet(self, path)
 
     def __repr__(self) -> str:
@@ -495,15 +540,51 @@ class GroupFit:
         return display.html(self)
 
 
+def without_rows(spec: FitSpec) -> FitSpec:
+    """Leave out keys that are values aligned with the rows of the frame."""
+    by = spec.grouping.by if spec.grouping else None
+    aligned = (np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray, list)
+    items = by if isinstance(by, list) else [by]
+    return replace(spec, grouping=None) if any(isinstance(item, aligned) for item in items) else spec
+
+
+def check_fraction(name: str, value: float) -> None:
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) and 0 < value < 1):
+        raise SpecError(f"{name} must be between 0 and 1, got {value!r}")
+
+
 def labels(names: Sequence[Hashable], name: str | None) -> pd.Index[Any]:
-    """An index of labels; tuples stay single labels."""
+    """Make an index of labels; tuples stay single labels."""
     return pd.Index(list(names), name=name, tupleize_cols=False)
 
 
-def product(levels: Sequence[Sequence[Hashable]], names: Sequence[str]) -> pd.MultiIndex:
-    """All combinations, the last varying fastest."""
-    sizes = [len(level) for level in levels]
-    codes = np.indices(sizes).reshape(len(sizes), -1)
+def as_words(codes: NDArray[Any]) -> pd.Categorical[Any]:
+    """Statuses as words."""
+    return pd.Categorical.from_codes(codes.astype(np.int8), dtype=STATUS)
+
+
+def product(*axes: tuple[str, Sequence[Hashable]]) -> pd.MultiIndex:
+    """All combinations of the labels of named axes, the last varying fastest."""
+    levels: list[Any] = [labels(names, None) for _, names in axes]
+    codes = np.indices([len(level) for level in levels]).reshape(len(levels), -1)
+    return pd.MultiIndex(levels=levels, codes=list(codes), names=[name for name, _ in axes])
+
+
+def with_terms(keys: pd.Index[Any], terms: Sequence[Hashable]) -> pd.MultiIndex:
+    """Each key with each term: the levels of the keys, then the terms."""
+    g, p = len(keys), len(terms)
+    levels: list[Any]
+    codes: list[Any]
+    if isinstance(keys, pd.MultiIndex):
+        levels, codes = list(keys.levels), list(keys.codes)
+    else:
+        present = keys.notna()
+        levels, codes = [keys[present]], [np.where(present, np.cumsum(present) - 1, -1)]
+    levels.append(labels(terms, None))
+    codes = [*(np.repeat(code, p) for code in codes), np.tile(np.arange(p), g)]
     return pd.MultiIndex(
-        levels=[labels(level, None) for level in levels], codes=list(codes), names=list(names)
+        levels=levels,
+        codes=codes,
+        names=[*keys.names, "term"],
+        verify_integrity=False,
     )

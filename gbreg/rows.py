@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,26 +39,58 @@ class Data:
         )
 
 
-def select_rows(data: Data, layout: GroupLayout, spec: FitSpec) -> tuple[GroupLayout, IntArray, IntArray]:
-    """Rows that are selected and have weight, and per group how many are not and have none."""
+class Part(NamedTuple):
+    """The rows of a layout that take part, and per group how many do not, by reason."""
+
+    layout: GroupLayout
+    not_selected: IntArray  # (g,)
+    zero_weight: IntArray  # (g,)
+    missing: IntArray  # (g,) in a predictor
+    infinite: IntArray  # (g,) in a predictor, and none missing
+
+
+def rows_that_take_part(data: Data, layout: GroupLayout, spec: FitSpec) -> Part:
+    """Leave out rows that are not selected, have no weight or lack a predictor.
+
+    Raises
+    ------
+    WeightsError
+        A row that is selected has a negative, missing or infinite weight.
+    MissingDataError
+        ``missing="raise"``, and a value is missing or infinite in a row with weight.
+    """
     none = np.zeros(layout.n_groups, dtype=np.int64)
-    selected, not_selected = layout, none
-    if data.where is not None:
-        selected = layout.select(data.where)
-        not_selected = layout.sizes - selected.sizes
-    if data.w is None or (len(data.w) and data.w.min() > 0 and data.w.max() < np.inf):
-        return selected, not_selected, none
-    bad = ~(np.isfinite(data.w) & (data.w >= 0))
-    if bad.any():
-        rows = selected.order[bad[selected.order]]
-        if len(rows):
-            first = rows.min()
-            raise WeightsError(
-                f"weights {spec.weights!r} must be finite and not negative: {len(rows)} rows that take part "
-                f"are not, first {data.w[first]} at {data.index[first]!r}; set them to 0 to leave rows out"
-            )
-    used = selected.select(data.w > 0)
-    return used, not_selected, selected.sizes - used.sizes
+    selected = layout if data.where is None else layout.select(data.where)
+    used = selected
+    if data.w is not None and not (len(data.w) and data.w.min() > 0 and data.w.max() < np.inf):
+        _raise_if_no_weights(data.w, selected, spec, data.index)
+        used = selected.select(data.w > 0)
+    lost = [_lost_rows(column) for column in data.X]
+    if spec.missing == "raise":
+        every = [*lost, *(_lost_rows(column) for column in data.Y)]
+        for column, gone in zip((*spec.linear, *spec.targets), every, strict=True):
+            _raise_if_missing(column, gone, used, data.index)
+    nan = _any([rows for rows, _ in lost])
+    whole = used if nan is None else used.select(~nan)
+    inf = _any([rows for _, rows in lost])
+    finite = whole if inf is None else whole.select(~inf)
+    return Part(
+        layout=finite,
+        not_selected=none if selected is layout else layout.sizes - selected.sizes,
+        zero_weight=none if used is selected else selected.sizes - used.sizes,
+        missing=none if whole is used else used.sizes - whole.sizes,
+        infinite=none if finite is whole else whole.sizes - finite.sizes,
+    )
+
+
+def _raise_if_no_weights(w: FloatArray, selected: GroupLayout, spec: FitSpec, index: pd.Index[Any]) -> None:
+    bad = selected.order[~(np.isfinite(w) & (w >= 0))[selected.order]]
+    if len(bad):
+        first = bad.min()
+        raise WeightsError(
+            f"weights {spec.weights!r} must be finite and not negative: {len(bad)} rows that take part "
+            f"are not, first {w[first]} at {index[first]!r}; set them to 0 to leave rows out"
+        )
 
 
 Lost = tuple[BoolArray | None, BoolArray | None]
@@ -75,32 +107,20 @@ def _lost_rows(column: Numbers) -> Lost:
     return nan if nan.any() else None, inf if inf.any() else None
 
 
-def _either(lost: Sequence[Lost], n: int) -> Lost:
-    """Rows where any column is missing, and rows where one is infinite but none missing."""
-    nan = [rows for rows, _ in lost if rows is not None]
-    inf = [rows for _, rows in lost if rows is not None]
-    any_nan = np.logical_or.reduce(nan) if nan else None
-    any_inf = np.logical_or.reduce(inf) if inf else None
-    if any_nan is not None and any_inf is not None:
-        any_inf &= ~any_nan
-    return any_nan, any_inf
+def _any(masks: Sequence[BoolArray | None]) -> BoolArray | None:
+    """Rows where any of them holds; None for nowhere."""
+    given = [mask for mask in masks if mask is not None]
+    return np.logical_or.reduce(given) if given else None
 
 
-def _count(layout: GroupLayout, rows: BoolArray | None) -> IntArray:
-    return np.zeros(layout.n_groups, dtype=np.int64) if rows is None else layout.count(rows)
-
-
-def _raise_if_missing(
-    column: Column, numbers: Numbers, lost: Lost, used: GroupLayout, index: pd.Index[Any]
-) -> None:
+def _raise_if_missing(column: Column, lost: Lost, used: GroupLayout, index: pd.Index[Any]) -> None:
     for rows, what in zip(lost, ("missing (NaN)", "infinite (inf)"), strict=True):
-        if rows is None or not rows[used.order].any():
-            continue
-        hits = used.order[rows[used.order]]
-        raise MissingDataError(
-            f"column {column.name!r} is {what} in {len(hits)} rows, first at {index[hits.min()]!r}; "
-            'missing="drop" leaves them out and counts them'
-        )
+        hits = used.order if rows is None else used.order[rows[used.order]]
+        if rows is not None and len(hits):
+            raise MissingDataError(
+                f"column {column.name!r} is {what} in {len(hits)} rows, first at {index[hits.min()]!r}; "
+                'missing="drop" leaves them out and counts them'
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """A whole fit as one Parquet file: a row per group, the rest in the file's metadata.
 
-Labels are stored as JSON with their type, so only strings, numbers, booleans and tuples of
-them can be saved; no code is stored and none is run on reading.
+Labels are stored as JSON, so only strings, numbers, booleans and tuples of them can be saved;
+no code is stored and none is run on reading.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gbreg.accounting import RowCounts
 from gbreg.columns import Column
@@ -26,74 +28,44 @@ if TYPE_CHECKING:
     from gbreg.result import GroupFit
 
 SCHEMA = 1
-METADATA = b"gbreg"
-
-
-def _arrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("Parquet files need pyarrow: pip install 'gbreg[arrow]'") from error
-    return pyarrow
+FACTS = b"gbreg"  # its place in the file's metadata
+CATEGORIES = "gbreg.categories."
 
 
 def to_parquet(fit: GroupFit, path: str | Path) -> None:
     """See `GroupFit.to_parquet`."""
     arrow = _arrow()
-    keys = fit.keys.to_frame(index=False, name=[f"key_{i}" for i in range(fit.keys.nlevels)])
-    table = _keys_to_arrow(arrow, keys)
-    shapes = {}
-    arrays = {f.name: getattr(fit.estimates, f.name) for f in fields(Estimates) if f.name != "pattern"}
-    counts = {f.name: getattr(fit.counts, f.name) for f in fields(RowCounts)}
-    arrays |= {f"count_{name}": values for name, values in counts.items() if isinstance(values, np.ndarray)}
-    arrays |= {f"origin_{j}": values for j, values in fit.origins.items()}
+    arrays = _arrays_of(fit)
+    table, levels, metadata = _keys_out(arrow, fit.keys)
     for name, values in arrays.items():
-        shapes[name] = list(values.shape[1:])
-        flat = np.ascontiguousarray(values).reshape(len(fit), -1)
-        for i in range(flat.shape[1]):
-            table = table.append_column(f"{name}.{i}", arrow.array(flat[:, i]))
-    spec = fit.spec.portable()
-    grouping = spec.grouping
+        for i, column in enumerate(_flat(values)):
+            table = table.append_column(f"{name}.{i}", arrow.array(np.ascontiguousarray(column)))
     facts = {
         "schema": SCHEMA,
-        "shapes": shapes,
+        "shapes": {name: values.shape[1:] for name, values in arrays.items()},
         "pattern": fit.estimates.pattern.tolist(),
-        "key_names": [_label_out(name) for name in fit.keys.names],
+        "keys": levels,
         "n_rows": fit.counts.n_rows,
         "n_without_key": fit.counts.n_without_key,
         "backend": fit.backend,
-        "linear": [[_label_out(c.name), _label_out(c.source)] for c in spec.linear],
-        "targets": [[_label_out(c.name), _label_out(c.source)] for c in spec.targets],
-        "weights": _label_out(spec.weights),
-        "options": asdict(spec.options),
-        "missing": spec.missing,
-        "grouping": None
-        if grouping is None
-        else {
-            "by": _labels_out(grouping.by),
-            "level": _labels_out(grouping.level),
-            "sort": grouping.sort,
-            "observed": grouping.observed,
-            "dropna": grouping.dropna,
-        },
+        "lost_code": _labels_out(list(fit.derived)),
+        **_spec_out(fit.spec.portable()),
     }
-    metadata = {**(table.schema.metadata or {}), METADATA: json.dumps(facts).encode()}
+    metadata = {**table.schema.metadata, **metadata, FACTS: json.dumps(facts).encode()}
     arrow.parquet.write_table(table.replace_schema_metadata(metadata), path)
-
-
-def _keys_to_arrow(arrow: Any, keys: pd.DataFrame) -> Any:
-    for i, column in enumerate(keys.columns):
-        if any(isinstance(value, tuple) for value in keys[column].head(1000)):
-            raise SpecError(f"keys of level {i} are tuples, which Parquet cannot hold; group by their parts")
-    try:
-        return arrow.Table.from_pandas(keys, preserve_index=False)
-    except (arrow.ArrowInvalid, arrow.ArrowTypeError, arrow.ArrowNotImplementedError) as error:
-        raise SpecError(f"keys of dtypes {keys.dtypes.tolist()} cannot be stored as Parquet: {error}") from error
 
 
 def read_parquet(path: str | Path) -> GroupFit:
     """Read a fit that `GroupFit.to_parquet` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    GroupFit
+        As it was, but for the code of derived columns and of keys, which is not stored.
 
     Raises
     ------
@@ -105,62 +77,198 @@ def read_parquet(path: str | Path) -> GroupFit:
     from gbreg.result import GroupFit
 
     arrow = _arrow()
-    table = arrow.parquet.read_table(path)
-    raw = (table.schema.metadata or {}).get(METADATA)
-    if raw is None:
+    try:
+        with arrow.parquet.ParquetFile(path) as file:
+            table = file.read()
+    except arrow.ArrowInvalid as error:
+        raise GbregError(f"{path} is not a Parquet file: {error}") from error
+    metadata = table.schema.metadata or {}
+    if FACTS not in metadata:
         raise GbregError(f"{path} is a Parquet file, but not a fit saved by gbreg")
-    facts = json.loads(raw)
+    facts = json.loads(metadata[FACTS])
     if facts["schema"] != SCHEMA:
         raise GbregError(f"{path} has schema {facts['schema']}, this gbreg reads {SCHEMA}; use a newer gbreg")
-    names = [name for name in table.column_names if name.startswith("key_")]
-    keys = _index(table.select(names).to_pandas(), [_label_in(name) for name in facts["key_names"]])
-    arrays = {name: _array(table, name, shape) for name, shape in facts["shapes"].items()}
-    dtypes = {"status": np.uint8, "flags": np.uint8, "dropped": np.bool_}
-    estimates = Estimates(
-        **{
-            f.name: arrays[f.name].astype(dtypes.get(f.name, arrays[f.name].dtype))
-            for f in fields(Estimates)
-            if f.name != "pattern"
-        },
-        pattern=np.array(facts["pattern"], dtype=np.int64),
-    )
-    counts = RowCounts(
-        n_rows=facts["n_rows"],
-        n_without_key=facts["n_without_key"],
-        **{name.removeprefix("count_"): arrays[name] for name in arrays if name.startswith("count_")},
-    )
-    grouping = facts["grouping"]
-    spec = FitSpec(
-        grouping=grouping
-        and Grouping(
-            **{**grouping, "by": _labels_in(grouping["by"]), "level": _labels_in(grouping["level"])}
+    arrays = {name: _array(table, name, tuple(shape)) for name, shape in facts["shapes"].items()}
+    fit = GroupFit(
+        estimates=Estimates(
+            **{f.name: arrays[f.name] for f in fields(Estimates) if f.name != "pattern"},
+            pattern=np.array(facts["pattern"], dtype=np.int64),
         ),
-        linear=tuple(Column(_label_in(a), _label_in(b)) for a, b in facts["linear"]),
-        targets=tuple(Column(_label_in(a), _label_in(b)) for a, b in facts["targets"]),
+        keys=_keys_in(arrow, table, facts["keys"]),
+        spec=_spec_in(facts),
+        counts=RowCounts(
+            **{name.removeprefix("count_"): arrays[name] for name in arrays if name.startswith("count_")},
+            n_rows=facts["n_rows"],
+            n_without_key=facts["n_without_key"],
+        ),
+        origins={int(name.removeprefix("origin_")): arrays[name] for name in arrays if "origin_" in name},
+        backend=facts["backend"],
+    )
+    fit.lost_code = tuple(_labels_in(facts["lost_code"]))
+    return fit
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("Parquet files need pyarrow: pip install 'gbreg[arrow]'") from error
+    return pyarrow
+
+
+# arrays
+
+
+def _arrays_of(fit: GroupFit) -> dict[str, NDArray[Any]]:
+    """Everything that has one entry per group."""
+    estimates = {f.name: getattr(fit.estimates, f.name) for f in fields(Estimates) if f.name != "pattern"}
+    counts = {f"count_{f.name}": getattr(fit.counts, f.name) for f in fields(RowCounts) if f.name[:2] != "n_"}
+    return estimates | counts | {f"origin_{j}": values for j, values in fit.origins.items()}
+
+
+def _flat(values: NDArray[Any]) -> NDArray[Any]:
+    """(g, ...) -> (width, g)."""
+    return values.reshape(len(values), math.prod(values.shape[1:])).T
+
+
+def _array(table: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    columns = [table.column(f"{name}.{i}").to_numpy() for i in range(math.prod(shape))]
+    if not columns:  # no predictors: the only array that is not float64 is `dropped`
+        return np.empty((table.num_rows, *shape), dtype=np.bool_ if name == "dropped" else np.float64)
+    return np.stack(columns, axis=1).reshape(table.num_rows, *shape)
+
+
+# keys
+
+
+def _keys_out(arrow: Any, keys: pd.Index[Any]) -> tuple[Any, list[dict[str, Any]], dict[bytes, bytes]]:
+    """Keys as an Arrow table, a description of each level, and their categories as Arrow streams.
+
+    Arrow itself keeps categories only if they are strings.
+    """
+    columns: dict[str, Any] = {}
+    levels: list[dict[str, Any]] = []
+    metadata: dict[bytes, bytes] = {}
+    for i, name in enumerate(keys.names):
+        level = keys.get_level_values(i)
+        about = {"name": _label_out(name), "dtype": _dtype_name(level.dtype)}
+        if isinstance(level, pd.CategoricalIndex):
+            about |= {"dtype": _dtype_name(level.categories.dtype), "ordered": level.ordered}
+            categories = _checked(arrow, {"value": level.categories}, f"categories of key {name!r}")
+            metadata[f"{CATEGORIES}{i}".encode()] = _stream(arrow, categories)
+            level = pd.Index(level.codes)
+        columns[f"key_{i}"] = level
+        levels.append(about)
+    table = _checked(arrow, columns, "keys")
+    back = _keys_in(arrow, table.replace_schema_metadata({**table.schema.metadata, **metadata}), levels)
+    for i in range(keys.nlevels):
+        if not _same(back.get_level_values(i), keys.get_level_values(i)):
+            raise SpecError(
+                f"keys {keys.names[i]!r} of dtype {keys.get_level_values(i).dtype} cannot be saved: "
+                "from Parquet they would come back as something else (tuples as lists, say); convert them"
+            )
+    return table, levels, metadata
+
+
+def _keys_in(arrow: Any, table: Any, levels: list[dict[str, Any]]) -> pd.Index[Any]:
+    names = [f"key_{i}" for i in range(len(levels))]
+    columns = table.select(names).to_pandas()
+    made: list[Any] = []
+    for i, about in enumerate(levels):
+        values = pd.Index(columns[names[i]])
+        if "ordered" in about:
+            stream = arrow.ipc.open_stream(table.schema.metadata[f"{CATEGORIES}{i}".encode()])
+            categories = _restored(pd.Index(stream.read_all().to_pandas()["value"]), about["dtype"])
+            made.append(pd.Categorical.from_codes(values, categories.rename(None), ordered=about["ordered"]))
+        else:
+            made.append(_restored(values, about["dtype"]))
+    labels = [_label_in(about["name"]) for about in levels]
+    if len(made) > 1:
+        return pd.MultiIndex.from_arrays(made, names=labels)
+    only: pd.Index[Any] = pd.Index(made[0]).rename(labels[0])
+    return only
+
+
+def _checked(arrow: Any, columns: dict[str, Any], what: str) -> Any:
+    """Columns as an Arrow table."""
+    frame = pd.DataFrame(columns)
+    try:
+        return arrow.Table.from_pandas(frame, preserve_index=False)
+    except (arrow.ArrowException, OverflowError, TypeError) as error:
+        dtypes = [str(dtype) for dtype in frame.dtypes]
+        raise SpecError(
+            f"{what} of dtype {dtypes} cannot be saved as Parquet: {error}; convert them (tuples to str, say)"
+        ) from error
+
+
+def _stream(arrow: Any, table: Any) -> bytes:
+    sink = arrow.BufferOutputStream()
+    with arrow.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _restored(values: pd.Index[Any], dtype: str) -> pd.Index[Any]:
+    """Parquet has no objects, no times in seconds, one kind of string: they come back as the nearest."""
+    lost = dtype == "object" or dtype.startswith("string[") or values.dtype.kind in "mM"
+    return values.astype(dtype) if lost and _dtype_name(values.dtype) != dtype else values
+
+
+def _dtype_name(dtype: Any) -> str:
+    nullable_string = isinstance(dtype, pd.StringDtype) and str(dtype) == "string"
+    return f"string[{dtype.storage}]" if nullable_string else str(dtype)
+
+
+def _same(got: pd.Index[Any], want: pd.Index[Any]) -> bool:
+    present = want.notna()
+    return bool(
+        _dtype_name(got.dtype) == _dtype_name(want.dtype)
+        and (got.notna() == present).all()
+        and got[present].equals(want[present])
+    )
+
+
+# what was asked
+
+
+def _spec_out(spec: FitSpec) -> dict[str, Any]:
+    grouping = spec.grouping
+    asked = None
+    if grouping is not None:
+        asked = {
+            "by": _labels_out(grouping.by),
+            "level": _labels_out(grouping.level),
+            "sort": bool(grouping.sort),
+            "observed": bool(grouping.observed),
+            "dropna": bool(grouping.dropna),
+        }
+    return {
+        "linear": [[_label_out(column.name), _label_out(column.source)] for column in spec.linear],
+        "targets": [[_label_out(column.name), _label_out(column.source)] for column in spec.targets],
+        "weights": _label_out(spec.weights),
+        "options": asdict(spec.options),
+        "missing": spec.missing,
+        "grouping": asked,
+    }
+
+
+def _spec_in(facts: dict[str, Any]) -> FitSpec:
+    asked = facts["grouping"]
+    if asked is not None:
+        asked = Grouping(**{**asked, "by": _labels_in(asked["by"]), "level": _labels_in(asked["level"])})
+    return FitSpec(
+        grouping=asked,
+        linear=tuple(Column(_label_in(name), _label_in(source)) for name, source in facts["linear"]),
+        targets=tuple(Column(_label_in(name), _label_in(source)) for name, source in facts["targets"]),
         weights=_label_in(facts["weights"]),
         options=FitOptions(**facts["options"]),
         missing=facts["missing"],
     )
-    origins = {int(name.removeprefix("origin_")): arrays[name] for name in arrays if name.startswith("origin_")}
-    return GroupFit(estimates, keys, spec, counts, origins, facts["backend"])
-
-
-def _index(keys: pd.DataFrame, names: list[Hashable]) -> pd.Index[Any]:
-    if keys.shape[1] == 1:
-        return pd.Index(keys["key_0"], name=names[0])
-    return pd.MultiIndex.from_frame(keys, names=names)
-
-
-def _array(table: Any, name: str, shape: list[int]) -> np.ndarray[Any, Any]:
-    width = int(np.prod(shape))
-    columns = [table.column(f"{name}.{i}").to_numpy() for i in range(width)]
-    if not columns:
-        return np.empty((table.num_rows, *shape))
-    return np.stack(columns, axis=1).reshape(table.num_rows, *shape)
 
 
 def _label_out(label: Hashable) -> Any:
-    """A label as JSON: tuples are marked, so that they come back as tuples."""
+    """Turn a label into JSON: tuples are marked, so that they come back as tuples."""
     if isinstance(label, tuple):
         return {"tuple": [_label_out(part) for part in label]}
     if isinstance(label, np.generic):

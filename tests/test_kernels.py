@@ -133,7 +133,7 @@ def test_stages_of_the_fast_path(k):
     np.testing.assert_allclose(f.cross, want, rtol=1e-12, atol=1e-12)
 
     run = Run.start(problem, FitOptions(min_nobs=k + 1), 1, no_progress)
-    smallest = kernels.factorise(token, f.ref, f.sums, f.mean, f.cross, f.factor, f.diag, run.settings)
+    smallest = kernels.factorise(token, n, f.ref, f.sums, f.mean, f.cross, f.factor, f.diag, run.settings)
     L = np.tril(f.factor, -1) + np.eye(k)
     np.testing.assert_allclose((L * f.diag) @ L.T, G[:k, :k], rtol=1e-12, atol=1e-12)
     assert smallest == pytest.approx(min(f.diag / np.diag(G)[:k], default=1.0), rel=1e-12)

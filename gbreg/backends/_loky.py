@@ -3,7 +3,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.util
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pickle import PicklingError
+from typing import Any
+
+from joblib import Parallel, delayed
+from joblib.externals.loky import reusable_executor
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from gbreg.backends import Progress
 from gbreg.backends._numba import NumbaBackend
@@ -12,7 +24,13 @@ from gbreg.errors import GbregWorkerError
 from gbreg.problem import Estimates, FitOptions, Problem
 
 TASKS_PER_JOB = 4  # on large problems, so that uneven ranges even out
+TASK_ROWS = 1 << 19  # or more tasks than that: a fit that was left ends after one of them
 SMALL_ROWS = 100_000  # below this one task per job: a task costs a millisecond
+
+# joblib has one set of workers per process. A fit that fails or is left kills them, so
+# the next one, from any thread, waits until that is over.
+_one_at_a_time = threading.Lock()
+_inherited: Any = None
 
 
 class LokyBackend:
@@ -34,32 +52,11 @@ class LokyBackend:
         self.n_jobs = n_jobs
 
     def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
-        from joblib import Parallel, delayed
-        from joblib.externals.loky.process_executor import BrokenProcessPool
-
         jobs = self.n_jobs if self.n_jobs is not None and self.n_jobs > 0 else cores()
-        parts = jobs * (TASKS_PER_JOB if problem.n_rows > SMALL_ROWS else 1)
-        ranges = list(problem.split(max(1, -(-problem.n_rows // parts)))) or [(0, 0)]
-        parallel = Parallel(n_jobs=jobs, backend="loky", mmap_mode="r", return_as="generator")
-        results: list[Estimates] = []
-        try:
-            for part in parallel(delayed(fit_range)(problem, options, g0, g1) for g0, g1 in ranges):
-                g0, g1 = ranges[len(results)]
-                results.append(part)
-                progress(int(problem.offsets[g1] - problem.offsets[g0]))
-        except BrokenProcessPool as error:
-            g0, g1 = ranges[len(results)]
-            raise GbregWorkerError(
-                f"a loky worker process died while groups {g0} to {g1 - 1} of {problem.n_groups} were "
-                f"being fitted; there is no result. The next call starts new workers. ({error})"
-            ) from error
-        except PicklingError as error:
-            raise GbregWorkerError(
-                f"the arrays of groups 0 to {problem.n_groups - 1} could not be handed to the loky workers; "
-                "is the temporary folder full? Set JOBLIB_TEMP_FOLDER to a roomier one, or use "
-                'backend="numba", which needs none.'
-            ) from error
-        return Estimates.stack_groups(results)
+        if jobs > 1:
+            _stop_workers_at_exit()
+        with _one_at_a_time:
+            return Estimates.stack_groups(_fit_ranges(problem, options, jobs, progress))
 
 
 def fit_range(problem: Problem, options: FitOptions, g0: int, g1: int) -> Estimates:
@@ -69,3 +66,71 @@ def fit_range(problem: Problem, options: FitOptions, g0: int, g1: int) -> Estima
 
 def _no_progress(rows: int) -> None:
     """The parent counts whole ranges."""
+
+
+def _ranges(problem: Problem, jobs: int) -> list[tuple[int, int]]:
+    size = max(problem.n_rows, problem.n_groups)  # groups without rows cost time too
+    parts = max(jobs * TASKS_PER_JOB, -(-size // TASK_ROWS)) if size > SMALL_ROWS else jobs
+    return list(problem.split(max(1, -(-size // parts)))) or [(0, 0)]
+
+
+def _fit_ranges(problem: Problem, options: FitOptions, jobs: int, progress: Progress) -> list[Estimates]:
+    ranges = _ranges(problem, jobs)
+    parallel = Parallel(n_jobs=jobs, backend="loky", mmap_mode="r", return_as="generator")
+    with _worker_errors(problem, *ranges[0]):
+        outputs = parallel(delayed(fit_range)(problem, options, g0, g1) for g0, g1 in ranges)
+    results: list[Estimates] = []
+    try:
+        for g0, g1 in ranges:
+            with _worker_errors(problem, g0, g1):
+                results.append(next(outputs))
+            progress(int(problem.offsets[g1] - problem.offsets[g0]))
+        next(outputs, None)  # joblib clears its files when asked for more
+    except BaseException as error:
+        outputs.throw(error)  # stops the workers and clears their files now, not when garbage is collected
+        raise
+    return results
+
+
+@contextmanager
+def _worker_errors(problem: Problem, g0: int, g1: int) -> Iterator[None]:
+    """Name the groups that were waited for."""
+    groups = f"groups {g0} to {g1 - 1} of {problem.n_groups}"
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise GbregWorkerError(
+            f"a loky worker process died while {groups} were being fitted; there is no result. "
+            f"The next call starts new workers. ({error})"
+        ) from error
+    except (PicklingError, OSError) as error:
+        raise GbregWorkerError(
+            f"{groups} could not be handed to the loky workers; is the temporary folder full? Set "
+            'JOBLIB_TEMP_FOLDER to a roomier one, or use backend="numba", which needs none. '
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _start_afresh() -> None:
+    """In a forked child: the workers, and the thread that feeds them, are the parent's."""
+    global _one_at_a_time, _inherited
+    _one_at_a_time = threading.Lock()
+    _inherited = reusable_executor._executor  # kept, for its finaliser would reach into the parent
+    reusable_executor._executor = None
+    _stop_workers_at_exit.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)
+
+
+@cache
+def _stop_workers_at_exit() -> None:
+    """A child made by multiprocessing waits for its own children: five minutes, for idle workers."""
+    if multiprocessing.parent_process() is not None:
+        multiprocessing.util.Finalize(None, _stop_workers, exitpriority=100)
+
+
+def _stop_workers() -> None:
+    if reusable_executor._executor is not None:
+        reusable_executor._executor.shutdown(wait=True, kill_workers=True)

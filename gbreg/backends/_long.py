@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gbreg import kernels
-from gbreg.backends._packed import ExtendedScratch, FastScratch, Run
+from gbreg.backends._packed import ExtendedScratch, FastScratch, Run, quiet
 from gbreg.backends._ranges import run_tasks
 from gbreg.problem import FloatArray, IntArray
 
@@ -31,7 +31,8 @@ def over_blocks(run: Run, edges: IntArray, stage: Callable[..., None], *parts: F
 
     def task(b: int) -> None:
         stop = min(b + BLOCKS_PER_TASK, len(edges) - 1)
-        stage(edges[b : stop + 1], *(part[b:stop] for part in parts))
+        with quiet():
+            stage(edges[b : stop + 1], *(part[b:stop] for part in parts))
 
     starts = range(0, len(edges) - 1, BLOCKS_PER_TASK)
     run_tasks(task, starts, [0] * len(starts), run.threads, run.progress)
@@ -64,7 +65,7 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
     summed(kernels.block_sums, f.sums)
     kernels.set_mean(f.sums, s.intercept, f.mean)
     summed(_with_row(kernels.block_cross, k), f.cross, f.mean)
-    smallest = kernels.factorise(token, f.ref, f.sums, f.mean, f.cross, f.factor, f.diag, s)
+    smallest = kernels.factorise(token, hi - lo, f.ref, f.sums, f.mean, f.cross, f.factor, f.diag, s)
     if not smallest >= s.pivot:
         run.todo[g, 0] = kernels.ASKED
         return
@@ -143,10 +144,11 @@ def extend_long_group(run: Run, g: int) -> None:
 
     heavy = _scan_long_group(run, edges, e)
     kernels.set_scale(run.X, run.Y, heavy, s.intercept, e.low, e.high, S, at, e.exponent)
-    summed(kernels.block_dd_sums, at.sums, at.gain - at.sums, heavy)
+    kernels.set_reach(run.X, run.w, lo, hi, k + t, S, at)
+    summed(kernels.block_dd_sums, at.sums, at.reach - at.sums, heavy)
     kernels.dd_set_mean(run.w, run.origin, g, k, k + t, heavy, s.intercept, S, at)
     summed(kernels.block_dd_cross, at.cross, at.factor - at.cross)
-    smallest = kernels.dd_rank(run.origin, g, k, k + t, s, S, at, e.kept, e.known)
+    smallest = kernels.dd_rank(run.origin, g, hi - lo, k, k + t, s, S, at, e.kept, e.known)
     for q in range(t):
         kernels.dd_first_coef(k, q, S, at, e.kept)
     for _ in range(2):
@@ -207,7 +209,7 @@ def _with_row(stage: Callable[..., None], k: int) -> Callable[..., None]:
 
 def in_order(parts: FloatArray) -> FloatArray:
     """Sum over the blocks, first to last: (blocks, width) -> (width,)."""
-    total = parts[0].copy()
+    total: FloatArray = parts[0].copy()
     for part in parts[1:]:
         total += part
     return total

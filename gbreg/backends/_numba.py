@@ -8,7 +8,7 @@ import numpy as np
 from gbreg import kernels
 from gbreg.backends import Progress
 from gbreg.backends._long import extend_long_group, fit_long_group
-from gbreg.backends._packed import LONG_ROWS, ExtendedScratch, FastScratch, Run, as_token
+from gbreg.backends._packed import LONG_ROWS, ExtendedScratch, FastScratch, Run, as_token, quiet
 from gbreg.backends._ranges import cores, map_ranges, run_tasks
 from gbreg.problem import Estimates, FitOptions, IntArray, Problem
 
@@ -33,30 +33,20 @@ class NumbaBackend:
         self.n_jobs = n_jobs
 
     def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
+        with quiet():
+            return self._fit(problem, options, progress)
+
+    def _fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
         run = Run.start(problem, options, self._threads(problem.n_rows), progress)
         k, t = problem.n_predictors, problem.n_targets
         token = as_token(k)
         room = int(min(run.sizes.max(initial=0), LONG_ROWS)) if options.mad else 0
 
         def fast(g0: int, g1: int) -> None:
-            kernels.fit_groups(
-                run.X,
-                run.Y,
-                run.w,
-                run.offsets,
-                run.origin,
-                g0,
-                g1,
-                token,
-                run.settings,
-                *FastScratch.make(k, t, room),
-                run.P,
-                run.T,
-                run.status,
-                run.flags,
-                run.rank,
-                run.todo,
-            )
+            scratch = FastScratch.make(k, t, room)
+            results = (run.P, run.T, run.status, run.flags, run.rank, run.todo)
+            with quiet():
+                kernels.fit_groups(*run.data, g0, g1, token, run.settings, *scratch, *results)
 
         map_ranges(fast, problem, RANGE_ROWS, run.threads, progress)
         if run.todo.any():
@@ -84,22 +74,9 @@ class NumbaBackend:
         tasks = [part for part in np.split(groups, np.unique(cuts)) if part.size]
 
         def extended(part: IntArray) -> None:
-            kernels.extend_groups(
-                run.X,
-                run.Y,
-                run.w,
-                run.offsets,
-                run.origin,
-                part,
-                run.settings,
-                *ExtendedScratch.make(run.X.shape[0], run.Y.shape[0], room),
-                run.P,
-                run.T,
-                run.status,
-                run.flags,
-                run.rank,
-                run.dropped,
-                run.todo,
-            )
+            scratch = ExtendedScratch.make(run.X.shape[0], run.Y.shape[0], room)
+            results = (run.P, run.T, run.status, run.flags, run.rank, run.dropped, run.todo)
+            with quiet():
+                kernels.extend_groups(*run.data, part, run.settings, *scratch, *results)
 
         run_tasks(extended, tasks, [0] * len(tasks), run.threads, run.progress)

@@ -303,24 +303,21 @@ def residuals(rows: Rows, C: FloatArray, b: FloatArray, drift: FloatArray) -> Fl
 def _unsafe_group(rows: Rows, mom: Moments, pivot: FloatArray) -> BoolArray:
     """Find groups (m,) whose predictors float64 cannot be trusted with.
 
-    The last test finds groups that the rule for rank could call deficient (max|x| far
-    above sd). It first bounds max|x| by that of the whole range, which only saves time:
-    a group it clears would be cleared by its own maximum too.
+    The last test finds groups that the rule for rank could call deficient: max|x| far above sd(x).
     """
     k = rows.k
     squares = mom.S[np.arange(k), np.arange(k)]
     safe = (squares > LIMITS.tiny) & (squares < LIMITS.huge)
-    safe &= squares > LIMITS.spread * mom.W * mom.mean[:k] ** 2  # the first row is not too far out
+    safe &= squares > _times_square(LIMITS.spread * mom.W, mom.mean[:k])  # the first row is not too far out
+    reach = _times_square(mom.W, LIMITS.rank * mom.center[:k]) + LIMITS.rank**2 * squares
+    safe &= squares * LIMITS.pivot > rows.counts * reach  # an upper bound of what the rule takes
     ok = safe.all(axis=0) & (pivot >= LIMITS.pivot) & (mom.W > LIMITS.tiny) & (mom.W < LIMITS.huge)
-    if k:
-        X = rows.Z[:k]
-        largest = np.maximum(X.max(axis=1), -X.min(axis=1))[:, None]
-        limit = np.sqrt(pivot) / LIMITS.rank
-        ratio = np.sqrt(mom.W / squares)
-        if not (ok <= (largest * ratio < limit).all(axis=0)).all():
-            largest = np.maximum.reduceat(np.abs(X), rows.starts, axis=1)
-            ok &= (largest * ratio < limit).all(axis=0)
     return np.asarray(~ok)
+
+
+def _times_square(a: FloatArray, b: FloatArray) -> FloatArray:
+    """``a * b**2``, where ``b**2`` alone might underflow."""
+    return (a * b) * b
 
 
 def _unsafe_target(
@@ -332,7 +329,8 @@ def _unsafe_target(
     for j in range(k):
         size += np.abs(b[j]) * np.sqrt(mom.center[j] ** 2 + mom.S[j, j] / W)
     close = (rss < LIMITS.rss * tss) | (np.sqrt(rss / W) <= LIMITS.perfect * size)
-    safe = (tss > LIMITS.tiny) & (tss < LIMITS.huge) & (tss > LIMITS.spread * W * mom.mean[k:] ** 2)
+    safe = (tss > LIMITS.tiny) & (tss < LIMITS.huge)
+    safe &= tss > _times_square(LIMITS.spread * W, mom.mean[k:])
     unsafe = ~safe | (close & (rows.counts > p))
     constant = tss == 0
     if constant.any():

@@ -40,6 +40,8 @@ class _Columns:
     center: DD  # (c, m), weighted means; 0 without intercept
     square: DD  # (c, m), sum w C^2, in [1/4, 1) or 0
     largest: FloatArray  # (c, m), largest |value| before centring
+    reach: FloatArray  # (c, m), largest w value^2 before centring
+    n: IntArray  # (m,) rows
     constant: BoolArray  # (c, m), max == min; without intercept: all 0
     exponent: IntArray  # (c, m), values times 2**-exponent are what is here
     w_exponent: IntArray  # (m,), even
@@ -98,13 +100,15 @@ def _fit_padded(
     Z: FloatArray, w: FloatArray, n: IntArray, origin: FloatArray | None, k: int, options: FitOptions
 ) -> Estimates:
     """(c, m, r) values, (m, r) weights, (m,) rows, (m, c) origins -> Estimates of m groups."""
-    cols = _prepare(Z, w, origin, options.intercept)
+    cols = _prepare(Z, w, n, origin, options.intercept)
     factor = _factorise(cols, k, options.intercept)
     b, r = _solve(cols, factor, k)
     return _undo(cols, factor, b, r, n, k, options)
 
 
-def _prepare(Z: FloatArray, w: FloatArray, origin: FloatArray | None, intercept: bool) -> _Columns:
+def _prepare(
+    Z: FloatArray, w: FloatArray, n: IntArray, origin: FloatArray | None, intercept: bool
+) -> _Columns:
     largest = np.abs(Z).max(axis=2)
     exponent = _exponent(largest)
     Z = np.ldexp(Z, -exponent[:, :, None])
@@ -118,6 +122,7 @@ def _prepare(Z: FloatArray, w: FloatArray, origin: FloatArray | None, intercept:
     else:
         constant = largest == 0
         C, center = dd.from_float(Z), dd.zeros(largest.shape)
+    reach = (w * Z * Z).max(axis=2)
     square = dd.tree_sum(dd.mul(dd.mul_float(C, w), C))
     again = _exponent(np.sqrt(square[0]))
     factor = np.ldexp(1.0, -again)
@@ -129,6 +134,8 @@ def _prepare(Z: FloatArray, w: FloatArray, origin: FloatArray | None, intercept:
         center=dd.scale(center, factor),
         square=dd.scale(square, factor * factor),
         largest=np.ldexp(largest, -exponent),
+        reach=reach * factor * factor,
+        n=n,
         constant=constant,
         exponent=exponent,
         w_exponent=w_exponent,
@@ -172,16 +179,18 @@ def _factorise(cols: _Columns, k: int, intercept: bool) -> _Factor:
 def _noise(cols: _Columns, k: int, intercept: bool) -> tuple[BoolArray, FloatArray]:
     """Which predictors are constant but for rounding (k, m), and LIMITS.rank * A (m,).
 
-    A predictor whose own max|x| / sd reaches 1 / LIMITS.rank is deficient whatever
-    the others are. It is left out of A, or it would condemn all the others.
+    A is the largest max|x| / sd(x), which is how much larger a rounding error of the data
+    is beside the centred column; with weights, max|x|^2 is the largest w x^2 over the mean
+    weight. A predictor whose own reaches 1 / LIMITS.rank is deficient whatever the others
+    are. It is left out of A, or it would condemn all the others.
     """
-    V = cols.W
+    V, W = cols.W, cols.W[0]
     if intercept:
         rest = dd.sub(dd.at(cols.W, (slice(None), None)), dd.from_float(cols.w))
         V = dd.div(dd.tree_sum(dd.mul_float(rest, cols.w)), cols.W)
-    own = LIMITS.rank * cols.largest[:k] * np.sqrt(V[0] / cols.square[0][:k])
+    own = LIMITS.rank * np.sqrt(cols.reach[:k] / cols.square[0][:k] * cols.n * (V[0] / W))
     flat = cols.constant[:k] | ~(own < 1)
-    noise = np.zeros(len(cols.w))
+    noise = np.full(len(cols.w), LIMITS.rank)
     for i in range(k):
         noise = np.maximum(noise, np.where(flat[i], 0.0, own[i]))
     return flat, noise
@@ -238,7 +247,7 @@ def _solve(cols: _Columns, factor: _Factor, k: int) -> tuple[DD, DD]:
     """Slopes (k, t, m), 0 where not kept, and residuals (t, m, r)."""
     Y = dd.at(cols.C, slice(k, None))
     b, r = dd.zeros((k, *Y[0].shape[:2])), Y
-    for _ in range(2 if k else 0):  # solve, then refine with the residuals
+    for _ in range(3 if k else 0):  # solve, then refine twice with the residuals
         step = _backward(factor.L, factor.kept, _forward(factor.L, factor.kept, _gradient(cols, r, k)))
         b = dd.add(b, step)
         r = _residuals(cols, b, k)

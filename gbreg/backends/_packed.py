@@ -73,6 +73,10 @@ class Run:
         )
 
     @property
+    def data(self) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, FloatArray]:
+        return self.X, self.Y, self.w, self.offsets, self.origin
+
+    @property
     def columns(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         return self.X, self.Y, self.w
 
@@ -110,6 +114,11 @@ class Run:
             dropped=self.dropped,
             pattern=np.zeros(t, dtype=np.int64),
         )
+
+
+def quiet() -> Any:
+    """No floating-point warnings of numpy: kernels that are not compiled would give them."""
+    return np.errstate(all="ignore")
 
 
 def as_token(k: int) -> Any:
@@ -177,6 +186,7 @@ class ExtendedScratch(NamedTuple):
             "largest": c,
             "ref": c,
             "sums": c + 2,
+            "reach": k,
             "gain": k,
             "wsum": 1,
             "mean": c,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,14 @@ T = TypeVar("T")
 def cores() -> int:
     """Cores this process may use: affinity, container quota and ``NUMBA_NUM_THREADS``.
 
-    joblib sets ``NUMBA_NUM_THREADS=1`` in its workers, so a fit inside a parallel
-    job uses one thread unless ``n_jobs`` says otherwise.
+    joblib sets ``NUMBA_NUM_THREADS`` in its loky workers to their share of the cores, so that
+    a fit inside a parallel job does not take those of its neighbours. Workers of
+    `multiprocessing.Pool` and of dask are daemons, and get one.
     """
     import joblib
 
+    if multiprocessing.current_process().daemon:
+        return 1
     limit = os.environ.get("NUMBA_NUM_THREADS", "")
     available = int(joblib.cpu_count())
     return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available

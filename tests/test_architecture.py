@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""The rules of the package that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gbreg
+
+PACKAGE = Path(gbreg.__file__).parent
+TREES = {
+    path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+BACKENDS = [name for name in TREES if name.startswith("backends/")]
+HEAVY = ["numba", "scipy", "joblib", "pyarrow", "tqdm"]
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Dotted names a file imports, at the top or anywhere: ``from a.b import c`` is a.b.c."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"a relative import in line {node.lineno}"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(package: str) -> set[str]:
+    return {
+        name
+        for name, tree in TREES.items()
+        if any(f"{dotted}.".startswith(f"{package}.") for dotted in imports(tree))
+    }
+
+
+def nodes(names: list[str], kind: type[ast.AST]) -> list[tuple[str, ast.AST]]:
+    return [(name, node) for name in names for node in ast.walk(TREES[name]) if isinstance(node, kind)]
+
+
+def test_kernels_import_only_their_decorator_and_array_types():
+    allowed = {
+        "__future__.annotations",
+        "math",
+        "numpy",
+        "typing",
+        "gbreg._jit",
+        *(f"gbreg.problem.{name}" for name in ("FloatArray", "IntArray", "BoolArray")),
+    }
+    got = imports(TREES["kernels.py"])
+    assert {name for name in got if name not in allowed and name.rpartition(".")[0] not in allowed} == set()
+
+
+def test_numba_is_imported_in_one_file_and_pandas_stays_out_of_the_numerics():
+    assert importers("numba") == {"_jit.py"}
+    numerics = {"problem.py", "kernels.py", "inference.py", "doubledouble.py", "_jit.py", *BACKENDS}
+    assert importers("pandas") & numerics == set()
+    assert importers("pandas") >= {"regression.py", "result.py"}  # the search does find it
+
+
+def test_dependencies_point_one_way():
+    assert importers("gbreg.accessor") == {"__init__.py"}
+    assert importers("gbreg.kernels") <= set(BACKENDS)
+    frames = ("regression", "result", "layout", "keys", "columns", "rows", "accessor", "spec")
+    for name in ("problem.py", "inference.py", "doubledouble.py", "kernels.py", *BACKENDS):
+        assert not [frame for frame in frames if name in importers(f"gbreg.{frame}")], name
+
+
+def test_no_option_that_breaks_arithmetic_or_threads():
+    for name, node in nodes(list(TREES), ast.keyword):
+        if node.arg in ("fastmath", "parallel"):
+            assert isinstance(node.value, ast.Constant), name
+            assert node.value.value is False, f"{node.arg} in {name}"
+
+
+def test_no_linear_algebra_library_in_the_numbers():
+    for name, node in nodes(list(TREES), ast.Attribute):
+        assert node.attr != "linalg", f"{name}:{node.lineno}"
+        if name in {"inference.py", "doubledouble.py", "kernels.py", *BACKENDS}:  # these may call BLAS
+            assert node.attr not in {"dot", "matmul", "vdot", "inner", "einsum", "tensordot"}, (
+                f"{name}:{node.lineno}"
+            )
+    for name, node in nodes(["inference.py", "doubledouble.py", "kernels.py", *BACKENDS], ast.BinOp):
+        assert not isinstance(node.op, ast.MatMult), f"{name}:{node.lineno}"
+    assert {name for name, tree in TREES.items() for dotted in imports(tree) if "linalg" in dotted} == set()
+
+
+def test_nothing_prints():
+    for name, node in nodes(list(TREES), ast.Call):
+        assert getattr(node.func, "id", "") not in ("print", "breakpoint"), f"{name}:{node.lineno}"
+
+
+def test_public_signatures_name_every_argument():
+    public = {name: getattr(gbreg, name) for name in gbreg.__all__}
+    public["df.gbreg"] = gbreg.accessor.GbregAccessor
+    seen = 0
+    for name, thing in public.items():
+        methods = vars(thing) if inspect.isclass(thing) else {"": thing}
+        for method, function in methods.items():
+            function = getattr(function, "__func__", function)
+            if method.startswith("_") or not inspect.isfunction(function):
+                continue
+            seen += 1
+            kinds = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
+            assert inspect.Parameter.VAR_KEYWORD not in kinds, f"{name}.{method}"
+    assert seen > 20
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_files_are_licensed_and_short(name):
+    lines = (PACKAGE / name).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# SPDX-License-Identifier: MIT"
+    assert len(lines) <= 400 or name == "kernels.py"
+
+
+def test_import_loads_no_heavy_package_that_pandas_does_not():
+    code = (
+        "import sys, pandas; before = set(sys.modules); import gbreg; "
+        f"print([name for name in {HEAVY} if name in sys.modules and name not in before])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip() == "[]"
