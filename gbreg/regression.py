@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gbreg.accounting import RowCounts
 from gbreg.backends import Backend, get_backend
-from gbreg.columns import as_columns, check_labels, is_label
+from gbreg.columns import Numbers, as_columns, check_labels, is_label
 from gbreg.errors import CollinearityError, ColumnError, SpecError, warn
 from gbreg.interrupt import Ticker, interruptible, ticker
 from gbreg.keys import check_grouping, number_rows, wide_floats
@@ -226,7 +226,10 @@ def _fit(data: Data, layout: GroupLayout, spec: FitSpec, engine: Backend, tick: 
     tick(0)
     part = rows_that_take_part(data, layout, spec)
     tick(0)
-    problem, origins = gather(part.layout, data.X, data.Y, data.w)
+    X, Y = data.X, data.Y
+    if not spec.options.intercept:  # through zero: differences from an origin would be another model
+        X, Y = ([Numbers(column.as_float()) for column in columns] for columns in (X, Y))
+    problem, origins = gather(part.layout, X, Y, data.w)
     tick(0)
     blocks = split_patterns(problem)
     targets = [block.targets for block in blocks]

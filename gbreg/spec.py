@@ -76,6 +76,8 @@ class FitSpec:
         for role, columns in (("linear", self.linear), ("targets", self.targets)):
             if constant := [column.name for column in columns if column.label in keys]:
                 raise SpecError(f"{constant} in {role}= are also in by=, so they are constant in every group")
+            if taken := [column.name for column in columns if column.name in keys]:
+                raise SpecError(f"{taken} in {role}= are derived columns called like keys; rename them")
 
     @property
     def predictors(self) -> tuple[Hashable, ...]:
