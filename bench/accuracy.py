@@ -67,7 +67,13 @@ def cell(numbers) -> str:
 
 
 def regressions() -> list[str]:
-    heads = [*(f"gbreg {b}" for b in BACKENDS), "gbreg extended", "numpy lstsq", "statsmodels OLS", "scikit-learn"]
+    heads = [
+        *(f"gbreg {b}" for b in BACKENDS),
+        "gbreg extended",
+        "numpy lstsq",
+        "statsmodels OLS",
+        "scikit-learn",
+    ]
     lines = ["| set | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
     for name, which in regression_sets().items():
         frame = which.frame.assign(g=0)

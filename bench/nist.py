@@ -94,7 +94,9 @@ def score(which: RegressionSet, coef: np.ndarray, se: np.ndarray, rsd: float) ->
     )
 
 
-def hide(frame: pd.DataFrame, predictors: list[str], groups: int, rows: int = 14, seed: int = 0) -> pd.DataFrame:
+def hide(
+    frame: pd.DataFrame, predictors: list[str], groups: int, rows: int = 14, seed: int = 0
+) -> pd.DataFrame:
     """The set as group -1 of column ``g``, among random groups, all rows shuffled."""
     rng = np.random.default_rng(seed)
     n = groups * rows
@@ -108,7 +110,4 @@ def hide(frame: pd.DataFrame, predictors: list[str], groups: int, rows: int = 14
 def group_sets() -> dict[str, tuple[pd.DataFrame, dict]]:
     """The univariate and one-way sets: frame (``group``, ``y``) and facts."""
     facts = json.loads((FOLDER / "strd_extra.json").read_text())
-    return {
-        name: (read_csv(FOLDER / "extra" / f"{name}.csv"), fact)
-        for name, fact in facts.items()
-    }
+    return {name: (read_csv(FOLDER / "extra" / f"{name}.csv"), fact) for name, fact in facts.items()}

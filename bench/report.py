@@ -73,7 +73,9 @@ def first_call(backend: str) -> tuple[float, float]:
 
 def table() -> str:
     lines = [
-        "| groups x 5 rows | " + " | ".join(f"{b} (ms)" for b in BACKENDS) + " | numba over loky | numpy over loky |",
+        "| groups x 5 rows | "
+        + " | ".join(f"{b} (ms)" for b in BACKENDS)
+        + " | numba over loky | numpy over loky |",
         "|" + "---|" * 6,
     ]
     for groups in (1_000, 4_000, 12_000):

@@ -48,7 +48,9 @@ def make_map(n_rows: int = N_ROWS, seed: int = 20130101) -> pd.DataFrame:
     frame["deltaI"] = rng.normal(0, 5, n_rows)  # kHz
     frame["weight"] = rng.uniform(0.5, 2, n_rows)  # (NOISE / sigma)^2
     for name, coefficients in truth(frame).items():
-        clean = coefficients[:, 0] + coefficients[:, 1] * frame["meanI"] + coefficients[:, 2] * frame["deltaI"]
+        clean = (
+            coefficients[:, 0] + coefficients[:, 1] * frame["meanI"] + coefficients[:, 2] * frame["deltaI"]
+        )
         frame[name] = clean + rng.normal(0, NOISE, n_rows) / np.sqrt(frame["weight"])
     return frame
 
@@ -80,7 +82,9 @@ def main() -> None:
     print(f"{len(frame):,} rows, {len(fit):,} cells, {len(TARGETS)} targets: {seconds:.2f} s\n")
     print(fit.status_counts().query("dX > 0").to_string(), "\n")
 
-    print("pulls of all coefficients, cells with 6 degrees of freedom (mean 0 and width 1 if errors are right)")
+    print(
+        "pulls of all coefficients, cells with 6 degrees of freedom (mean 0 and width 1 if errors are right)"
+    )
     for target, values in pulls(fit, df_resid=6).items():
         print(f"  {target}: mean {values.mean():+.3f}, width {values.std():.3f}, {len(values):,} cells")
 

@@ -16,9 +16,7 @@ import gbreg
 
 
 def fit(by: list[str], backend: str = "numba") -> gbreg.GroupFit:
-    return flights.gbreg.fit(
-        by=by, linear=["dep_delay", "distance"], targets=["arr_delay"], backend=backend
-    )
+    return flights.gbreg.fit(by=by, linear=["dep_delay", "distance"], targets=["arr_delay"], backend=backend)
 
 
 def table(result: gbreg.GroupFit, rows: int = 8) -> str:

@@ -30,8 +30,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from gbreg._jit import inlined, kernel, ldexp, product_error
 from gbreg.problem import FloatArray, IntArray
 
@@ -128,7 +126,7 @@ def dd_sqrt(ah: float, al: float) -> float:
         return 0.0
     r = math.sqrt(ah)
     p, e = two_product(r, r)
-    h, low = dd_add(ah, al, -p, -e)
+    h, _ = dd_add(ah, al, -p, -e)
     return r + h / (2.0 * r)
 
 
@@ -239,7 +237,14 @@ def set_reference(X: FloatArray, Y: FloatArray, lo: int, token: Any, use: bool, 
 
 @inlined
 def add_sums(
-    X: FloatArray, Y: FloatArray, w: FloatArray, lo: int, hi: int, token: Any, ref: FloatArray, sums: FloatArray
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    lo: int,
+    hi: int,
+    token: Any,
+    ref: FloatArray,
+    sums: FloatArray,
 ) -> None:
     """Add weighted sums of the columns about ref, then of the weights, to sums (c + 1,)."""
     k = len(token)
@@ -823,7 +828,15 @@ def dd_add_sums(
 
 @kernel
 def dd_set_mean(
-    w: FloatArray, origin: FloatArray, g: int, k: int, c: int, heavy: int, intercept: bool, S: FloatArray, at: At
+    w: FloatArray,
+    origin: FloatArray,
+    g: int,
+    k: int,
+    c: int,
+    heavy: int,
+    intercept: bool,
+    S: FloatArray,
+    at: At,
 ) -> None:
     h, low = dd_add(S[at.sums + c, 0], S[at.sums + c, 1], w[heavy] * S[at.scale + c, 0], 0.0)
     put(S, at.wsum, h, low)
@@ -919,8 +932,10 @@ def amplification(n: int, k: int, c: int, intercept: bool, rank: float, S: Float
 
 
 @kernel
-def dd_subtract_explained(k: int, i: int, j: int, S: FloatArray, at: At, kept: Any, h: float, low: float) -> tuple[float, float]:
-    """h - sum_m L_im D_m L_jm over the kept predictors m before j."""
+def dd_subtract_explained(
+    k: int, i: int, j: int, S: FloatArray, at: At, kept: Any, h: float, low: float
+) -> tuple[float, float]:
+    """Take off sum_m L_im D_m L_jm over the kept predictors m before j."""
     for m in range(j):
         if kept[m] == 1:
             fi = at.factor + i * k + m
@@ -1290,7 +1305,16 @@ def dd_write_target(
 
 @kernel
 def dd_rank(
-    origin: FloatArray, g: int, n: int, k: int, c: int, s: Settings, S: FloatArray, at: At, kept: Any, known: Any
+    origin: FloatArray,
+    g: int,
+    n: int,
+    k: int,
+    c: int,
+    s: Settings,
+    S: FloatArray,
+    at: At,
+    kept: Any,
+    known: Any,
 ) -> float:
     """Rank, factor and estimability from the cross products; returns the smallest pivot."""
     noise = s.rank * amplification(n, k, c, s.intercept, s.rank, S, at)
@@ -1364,7 +1388,22 @@ def extend_groups(
             if whole or todo[g, 1 + q] == ASKED:
                 dd_add_squares(X, Y, w, lo, hi, q, S, at, row, S, at.rss + q, resid, lo)
                 dd_write_target(
-                    origin, g, q, hi - lo, s, smallest, fine, S, at, exponent, kept, known, resid, T, status, flags
+                    origin,
+                    g,
+                    q,
+                    hi - lo,
+                    s,
+                    smallest,
+                    fine,
+                    S,
+                    at,
+                    exponent,
+                    kept,
+                    known,
+                    resid,
+                    T,
+                    status,
+                    flags,
                 )
 
 
@@ -1374,7 +1413,15 @@ def extend_groups(
 
 
 @kernel
-def block_sums(X: FloatArray, Y: FloatArray, w: FloatArray, edges: IntArray, token: Any, ref: FloatArray, parts: FloatArray) -> None:
+def block_sums(
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    edges: IntArray,
+    token: Any,
+    ref: FloatArray,
+    parts: FloatArray,
+) -> None:
     for b in range(parts.shape[0]):
         add_sums(X, Y, w, edges[b], edges[b + 1], token, ref, parts[b])
 
@@ -1436,7 +1483,13 @@ def block_squares(
 
 @kernel
 def block_scan(
-    X: FloatArray, Y: FloatArray, w: FloatArray, edges: IntArray, low: FloatArray, high: FloatArray, heavy: IntArray
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    edges: IntArray,
+    low: FloatArray,
+    high: FloatArray,
+    heavy: IntArray,
 ) -> None:
     for b in range(low.shape[0]):
         heavy[b] = scan(X, Y, w, edges[b], edges[b + 1], low[b], high[b])
@@ -1444,7 +1497,14 @@ def block_scan(
 
 @kernel
 def block_dd_sums(
-    X: FloatArray, Y: FloatArray, w: FloatArray, edges: IntArray, heavy: int, S: FloatArray, at: At, parts: FloatArray
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    edges: IntArray,
+    heavy: int,
+    S: FloatArray,
+    at: At,
+    parts: FloatArray,
 ) -> None:
     for b in range(parts.shape[0]):
         dd_add_sums(X, Y, w, edges[b], edges[b + 1], heavy, S, at, parts[b], 0)
@@ -1452,7 +1512,14 @@ def block_dd_sums(
 
 @kernel
 def block_dd_cross(
-    X: FloatArray, Y: FloatArray, w: FloatArray, edges: IntArray, S: FloatArray, at: At, row: FloatArray, parts: FloatArray
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    edges: IntArray,
+    S: FloatArray,
+    at: At,
+    row: FloatArray,
+    parts: FloatArray,
 ) -> None:
     for b in range(parts.shape[0]):
         dd_add_cross(X, Y, w, edges[b], edges[b + 1], S, at, row, parts[b], 0)
@@ -1460,7 +1527,14 @@ def block_dd_cross(
 
 @kernel
 def block_dd_gradient(
-    X: FloatArray, Y: FloatArray, w: FloatArray, edges: IntArray, S: FloatArray, at: At, row: FloatArray, parts: FloatArray
+    X: FloatArray,
+    Y: FloatArray,
+    w: FloatArray,
+    edges: IntArray,
+    S: FloatArray,
+    at: At,
+    row: FloatArray,
+    parts: FloatArray,
 ) -> None:
     for b in range(parts.shape[0]):
         dd_add_gradient(X, Y, w, edges[b], edges[b + 1], S, at, row, parts[b], 0)

@@ -121,7 +121,9 @@ def allowed(kind, k: int, intercept: bool) -> bool:
 
 def troubled_group(rng, k: int, t: int, intercept: bool, whole: bool) -> Group:
     """None, one or two kinds of trouble; sizes from 0, mostly a few more rows than coefficients."""
-    n = int(rng.choice([0, 1, k, k + 1, k + 2, rng.integers(k + 3, 40)], p=[0.02, 0.03, 0.05, 0.1, 0.15, 0.65]))
+    n = int(
+        rng.choice([0, 1, k, k + 1, k + 2, rng.integers(k + 3, 40)], p=[0.02, 0.03, 0.05, 0.1, 0.15, 0.65])
+    )
     X, Y = rng.normal(size=(k, n)), rng.normal(size=(t, n))
     Y += rng.normal(size=(t, k)) @ X
     w = np.ones(n) if rng.random() < 0.3 else rng.uniform(0.2, 3, n)
@@ -203,7 +205,9 @@ def assert_agree(problem: Problem, a: Estimates, b: Estimates) -> None:
         "norm": a.norm,
         "pivot": np.ones_like(a.pivot),
         "center": np.abs(a.center) + a.norm / side[..., None],
-        "level": np.abs(a.level) + a.target_norm / side + np.where(np.isnan(a.params).any(axis=2), hidden / REL, 0),
+        "level": np.abs(a.level)
+        + a.target_norm / side
+        + np.where(np.isnan(a.params).any(axis=2), hidden / REL, 0),
         "target_norm": a.target_norm,
         "xcorr": np.ones_like(a.xcorr),
         "root": a.root + np.where(ill, np.inf, 0)[:, None, None],
@@ -218,7 +222,9 @@ def assert_agree(problem: Problem, a: Estimates, b: Estimates) -> None:
         far = np.abs(x + moved - y if name == "level" else x - y) > REL * one
         for at in np.argwhere(far)[:1]:
             g = at[0]
-            raise AssertionError(f"{name} {at}: {x[*at]!r} {y[*at]!r}, flags {a.flags[g]}, pivot {a.pivot[g]}")
+            raise AssertionError(
+                f"{name} {at}: {x[*at]!r} {y[*at]!r}, flags {a.flags[g]}, pivot {a.pivot[g]}"
+            )
 
 
 EXACT = {"status", "flags", "nobs", "rank", "dropped", "pattern"}

@@ -12,7 +12,7 @@ import pytest
 from gbreg import kernels
 from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._packed import FastScratch, Run, as_token
-from gbreg.problem import Estimates, Flag, FitOptions, Problem, Status, frozen
+from gbreg.problem import Estimates, FitOptions, Flag, Problem, Status, frozen
 
 
 def no_progress(rows: int) -> None:

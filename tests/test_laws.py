@@ -173,7 +173,7 @@ def test_dtype_of_keys_changes_no_number(backend, case, rng):
         key.astype("category"),
         key.map("{:04d}".format),
         pd.to_datetime(key, unit="D"),
-        pd.MultiIndex.from_arrays([key // 10, key % 10]).to_frame(index=False).rename(columns={0: "a", 1: "b"}),
+        pd.DataFrame({"a": key // 10, "b": key % 10}),
     ):
         frame = case.frame.drop(columns="key")
         if isinstance(other, pd.DataFrame):
@@ -339,21 +339,15 @@ def test_each_group_alone_has_the_bits_it_has_among_others(backend, case, rng):
 @law()
 def test_another_group_changes_no_bit_however_bad_it_is(backend, case, rng):
     n = 7
-    bad = pd.DataFrame({"key": 5000}, index=range(n)).assign(w=rng.choice([1e-300, 1.0, 1e300], n))
+    bad = pd.DataFrame({"key": 5000}, index=rng.uniform(0, len(case.frame), n))
+    bad["w"] = rng.choice([1e-300, 1.0, 1e300], n)
     wild = [0.0, 5e-324, 1e-200, 1.0, -1.0, 2.0**53, 1e200, -1.7e308, np.nan, np.inf]
     for name in [*case.linear, *case.targets]:
         bad[name] = rng.choice(wild, n)
-    mixed = pd.concat([case.frame, bad]).sample(frac=1, random_state=int(rng.integers(2**31)))
-    order = pd.concat([case.frame, bad]).reset_index(drop=True)
-    want = numbers(case.fit(backend))
-    got = case.fit(backend, order)
-    g = len(got) - 1
-    # missing targets of the bad group split the fit into patterns: compare target by target
-    for j in range(len(case.targets)):
-        for name in ("params", "level", "resid_norm", "target_norm", "mad", "status", "flags"):
-            alone = getattr(case.fit("numpy" if False else backend).estimates, name)[:, j]
-            assert getattr(got.estimates, name)[:g, j].tobytes() == alone.tobytes(), name
-    assert set(want) and len(mixed) == len(order)
+    got, want = case.fit(backend, pd.concat([case.frame, bad]).sort_index()), case.fit(backend)
+    assert list(got.keys) == [*want.keys, 5000]
+    for name in ("params", "bse", "ssr", "mad", "rsquared", "llf", "nobs", "status", "flags", "condition_number"):
+        pd.testing.assert_frame_equal(getattr(got, name).iloc[:-1], getattr(want, name), check_exact=True)
 
 
 @law()
@@ -394,7 +388,8 @@ def test_planted_coefficients_are_recovered_exactly(backend, case, rng):
     exact = {y: X @ b[first:] + (b[0] if first else 0) for y, b in zip(case.targets, planted, strict=True)}
     fit = case.with_columns(**exact).fit(backend)
     full = fit.estimates.rank[:, 0] == k + first
-    assert (fit.estimates.params[full] == planted).all()
+    got = fit.estimates.params[full]
+    assert (np.where(planted == 0, np.abs(got) < 1e-28, got == planted)).all()  # 0 +- 1e-32 is all it can say
     assert fit.flags.xs("perfect_fit", axis=1, level="flag").to_numpy()[full].all()
     assert (fit.rms.to_numpy()[full] <= 1e-14).all()
 
@@ -402,29 +397,28 @@ def test_planted_coefficients_are_recovered_exactly(backend, case, rng):
 # --- drivers --------------------------------------------------------------------------------------
 
 
+LONG = {"_packed.LONG_ROWS": 12, "_numba.LONG_ROWS": 12, "_long.BLOCK_ROWS": 5}  # these decide on bits
+RANGES = {"_numba.RANGE_ROWS": 7, "_numba.EXTENDED_ROWS": 7, "_numpy.ROWS": 7, "_numpy_extended.CELLS": 40}
+
+
 @pytest.mark.parametrize("precision", ["auto", "extended"])
-def test_jobs_and_ranges_change_no_bit(precision):
-    """Of the numba engine with long groups, and of the numpy engine, ranges made tiny."""
-    for make, sizes in (
-        (NumbaBackend, {"_numba.RANGE_ROWS": 7, "_numba.EXTENDED_ROWS": 7, "_long.BLOCK_ROWS": 5}),
-        (NumpyBackend, {"_numpy.ROWS": 7, "_numpy_extended.CELLS": 40}),
-    ):
+@pytest.mark.parametrize("make", [NumbaBackend, NumpyBackend])
+def test_jobs_and_ranges_change_no_bit(make, precision, monkeypatch):
+    """Also where a group is so long that threads share it."""
+    for name, value in LONG.items():
+        monkeypatch.setattr(f"gbreg.backends.{name}", value)
 
-        @settings(max_examples=8 if numba.config.DISABLE_JIT else 30, database=None)
-        @given(cases())
-        def drawn(case, make=make, sizes=sizes):
-            with pytest.MonkeyPatch.context() as patch:
-                if make is NumbaBackend:  # also what counts as long: it decides on bits, so it stays
-                    patch.setattr("gbreg.backends._packed.LONG_ROWS", 12)
-                    patch.setattr("gbreg.backends._numba.LONG_ROWS", 12)
-                    patch.setattr("gbreg.backends._long.BLOCK_ROWS", 5)
-                want = numbers(case.fit(make(1), precision=precision))
-                for name, value in sizes.items():
-                    patch.setattr(f"gbreg.backends.{name}", value)
-                for jobs in (1, 2, 3):
-                    assert numbers(case.fit(make(jobs), precision=precision)) == want
+    @settings(max_examples=4 if numba.config.DISABLE_JIT else 30, database=None)
+    @given(cases())
+    def drawn(case):
+        want = numbers(case.fit(make(1), precision=precision))
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in RANGES.items():
+                patch.setattr(f"gbreg.backends.{name}", value)
+            for jobs in (1, 2, 3):
+                assert numbers(case.fit(make(jobs), precision=precision)) == want
 
-        drawn()
+    drawn()
 
 
 @law(degenerate=False)

@@ -78,7 +78,9 @@ def assert_matches(est, g, t, want, intercept=True, coef=13.0, err=12.5, rss=12.
     # a mean near 0 has no relative digits: its error is that of the spread
     means = list(zip(est.center[g, 0], est.norm[g, 0], want.center, strict=True))
     off = [Fraction(mean) - exact for mean, _, exact in means]  # the level is the value at the rounded center
-    level = want.level + sum(b * d for b, d in zip(want.params[len(want.params) - len(off) :], off, strict=True))
+    level = want.level + sum(
+        b * d for b, d in zip(want.params[len(want.params) - len(off) :], off, strict=True)
+    )
     means.append((est.level[g, t], est.target_norm[g, t], level))
     for mean, spread, exact in means:
         assert abs(Fraction(mean) - exact) <= 1e-14 * max(spread, abs(mean))

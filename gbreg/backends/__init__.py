@@ -62,7 +62,9 @@ def get_backend(backend: str | Backend, n_jobs: int | None = None) -> Backend:
             raise SpecError("n_jobs= and a Backend instance were both given; give n_jobs to the instance")
         return backend
     if backend not in _WHERE:
-        raise SpecError(f"unknown backend {backend!r}; choose from {sorted(_WHERE)}{nearest(backend, _WHERE)}")
+        raise SpecError(
+            f"unknown backend {backend!r}; choose from {sorted(_WHERE)}{nearest(backend, _WHERE)}"
+        )
     module, name = _WHERE[backend]
     try:
         factory = getattr(importlib.import_module(module), name)

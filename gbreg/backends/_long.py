@@ -9,6 +9,7 @@ functions mirror ``fit_groups`` and ``extend_groups`` of `gbreg.kernels`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
     edges = block_edges(run, g)
     lo, hi = int(edges[0]), int(edges[-1])
     run.todo[g, 0] = 0
-    logs = [kernels.log_sum(run.w, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    logs = [kernels.log_sum(run.w, a, b) for a, b in pairwise(edges)]
     run.P[g, kernels.LOG_WSUM] = sum(logs)
     if s.force_extended:
         run.todo[g, 0] = kernels.ASKED

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gbreg import kernels
@@ -43,10 +45,11 @@ class NumbaBackend:
         room = int(min(run.sizes.max(initial=0), LONG_ROWS)) if options.mad else 0
 
         def fast(g0: int, g1: int) -> None:
-            scratch = FastScratch.make(k, t, room)
             results = (run.P, run.T, run.status, run.flags, run.rank, run.todo)
+            scratch = FastScratch.make(k, t, room)
+            arguments: list[Any] = [*run.data, g0, g1, token, run.settings, *scratch, *results]
             with quiet():
-                kernels.fit_groups(*run.data, g0, g1, token, run.settings, *scratch, *results)
+                kernels.fit_groups(*arguments)
 
         map_ranges(fast, problem, RANGE_ROWS, run.threads, progress)
         if run.todo.any():
@@ -74,9 +77,10 @@ class NumbaBackend:
         tasks = [part for part in np.split(groups, np.unique(cuts)) if part.size]
 
         def extended(part: IntArray) -> None:
-            scratch = ExtendedScratch.make(run.X.shape[0], run.Y.shape[0], room)
             results = (run.P, run.T, run.status, run.flags, run.rank, run.dropped, run.todo)
+            scratch = ExtendedScratch.make(run.X.shape[0], run.Y.shape[0], room)
+            arguments: list[Any] = [*run.data, part, run.settings, *scratch, *results]
             with quiet():
-                kernels.extend_groups(*run.data, part, run.settings, *scratch, *results)
+                kernels.extend_groups(*arguments)
 
         run_tasks(extended, tasks, [0] * len(tasks), run.threads, run.progress)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,9 +91,7 @@ class Run:
         p = k + self.settings.intercept
         shared = self.P[:, None, :]
         ends = np.cumsum([kernels.CENTER, k, k, k * (k - 1) // 2, p, p * (p - 1) // 2])
-        center, norm, xcorr, root, corr = (
-            shared[:, :, a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)
-        )
+        center, norm, xcorr, root, corr = (shared[:, :, a:b] for a, b in pairwise(ends))
         return Estimates(
             params=self.T[:, :, kernels.PARAMS :],
             level=self.T[:, :, kernels.LEVEL],
