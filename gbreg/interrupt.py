@@ -61,6 +61,7 @@ def interruptible(work: Callable[[], T], tick: Ticker) -> T:
         return work()
     outcome: list[T] = []
     failure: list[BaseException] = []
+    over = threading.Event()  # an interrupted Thread.join() takes a running thread for stopped (Python 3.11)
 
     def run() -> None:
         try:
@@ -69,13 +70,16 @@ def interruptible(work: Callable[[], T], tick: Ticker) -> T:
             pass
         except BaseException as error:  # handed to the caller below
             failure.append(error)
+        finally:
+            over.set()
 
     # In the caller's context: its numpy.errstate holds in the helper too.
     helper = threading.Thread(target=copy_context().run, args=(run,), name="gbreg-fit", daemon=True)
     try:
         helper.start()
-        while helper.is_alive():
-            helper.join(0.1)  # no longer: on Windows a signal cannot end the waiting
+        while not over.wait(0.1):  # no longer: on Windows a signal cannot end the waiting
+            pass
+        helper.join()
     except BaseException:
         tick.cancel()
         raise

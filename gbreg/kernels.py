@@ -1212,7 +1212,7 @@ def dd_write_pattern(
         for j in range(i):
             P[g, corr] = S[at.inverse + i * k + j, 0] / P[g, slope + i] / P[g, slope + j]
             corr += 1
-    fine = math.isfinite(P[g, WSUM])
+    fine = True
     for i in range(k):
         P[g, norm + i] = ldexp(P[g, norm + i], exponent[i] + half)
         P[g, slope + i] = ldexp(P[g, slope + i], -exponent[i] - half)

@@ -371,7 +371,7 @@ def ill_conditioned(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
 
 
 def accuracy(backend: str, seed: int, count: int) -> dict[str, float]:
-    """Worst digits over the problems; the intercept relative to the larger of itself and its standard error."""
+    """Worst digits over the problems; the intercept in units of the larger of itself and its error."""
     rng = np.random.default_rng(seed)
     least = dict.fromkeys(("slopes", "intercept", "root", "resid_norm", "bse"), 16.0)
     fitted = 0

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-import gbreg
+import gbreg  # noqa: F401, registers the accessor
 
 N_GROUPS = 200
 PER_TARGET = ("rsquared", "rsquared_adj", "scale", "ssr", "df_resid", "nobs", "llf", "aic", "bic")
@@ -82,7 +82,9 @@ def test_200_random_groups(backend, k, weighted, intercept):
     assert_matches_statsmodels(backend, reference(k, weighted, intercept, N_GROUPS))
 
 
-@pytest.mark.parametrize(("k", "weighted", "intercept"), [(1, False, True), (2, True, True), (2, True, False)])
+@pytest.mark.parametrize(
+    ("k", "weighted", "intercept"), [(1, False, True), (2, True, True), (2, True, False)]
+)
 def test_a_few_random_groups(backend, k, weighted, intercept):
     assert_matches_statsmodels(backend, reference(k, weighted, intercept, 8))
 

@@ -103,11 +103,10 @@ def _worker_errors(problem: Problem, g0: int, g1: int) -> Iterator[None]:
             f"a loky worker process died while {groups} were being fitted; there is no result. "
             f"The next call starts new workers. ({error})"
         ) from error
-    except (PicklingError, OSError) as error:
+    except PicklingError as error:  # what joblib makes of an array that it could not write to a file
         raise GbregWorkerError(
             f"{groups} could not be handed to the loky workers; is the temporary folder full? Set "
-            'JOBLIB_TEMP_FOLDER to a roomier one, or use backend="numba", which needs none. '
-            f"({type(error).__name__}: {error})"
+            f'JOBLIB_TEMP_FOLDER to a roomier one, or use backend="numba", which needs none. ({error})'
         ) from error
 
 

@@ -85,7 +85,12 @@ class Rows:
         return np.asarray(np.add.reduceat(values, self.starts, axis=-1))
 
     def spread(self, values: FloatArray) -> FloatArray:
-        """Repeat a value per group for its rows: (..., m) -> (..., n)."""
+        """Repeat a value per group for its rows: (..., m) -> (..., n), or (..., 1) for a single group.
+
+        `np.repeat` holds the interpreter: seconds for one long group, deaf to Ctrl-C.
+        """
+        if len(self.counts) == 1:
+            return values
         return np.repeat(values, self.counts, axis=-1)
 
     def weighted(self, values: FloatArray) -> FloatArray:
