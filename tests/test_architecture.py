@@ -118,7 +118,11 @@ def test_public_signatures_name_every_argument():
 def test_files_are_licensed_and_short(name):
     lines = (PACKAGE / name).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# SPDX-License-Identifier: MIT"
-    assert len(lines) <= 400 or name == "kernels.py"
+    longer = {
+        "kernels.py": 1600,
+        "result.py": 600,
+    }  # one file for numba's cache; one class of small properties
+    assert len(lines) <= longer.get(name, 400)
 
 
 def test_import_loads_no_heavy_package_that_pandas_does_not():
