@@ -275,6 +275,7 @@ def test_a_temporary_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
 
 
 def test_temporary_files_go_when_the_fit_is_over(tmp_path, monkeypatch):
+    _loky._stop_workers()  # running ones would go on using the folder they were started with
     monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(tmp_path))
     problem = make_problem(200_000, 50_000)
     seen: list[Path] = []
