@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,6 +28,8 @@ def inlined(function: F) -> F:
     compiled: F = numba.njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)(function)
     return compiled
 
+
+LANES = 4  # rows of an array of lanes: (rows, LANES)
 
 if numba.config.DISABLE_JIT:  # the same in plain Python, which raises where machines round
 
@@ -45,6 +49,43 @@ if numba.config.DISABLE_JIT:  # the same in plain Python, which raises where mac
         bh, bl = _split(b)
         return ((ah * bh - p) + ah * bl + al * bh) + al * bl
 
+    def lanes_add_products(S: Any, a: int, place: int, D: Any, j: int, m: int) -> None:
+        """With ``v`` = weights * D[j]: ``S[place] += v``, and ``S[a + i] += v * D[i]`` for i < m.
+
+        The weights are the last row of D.
+        """
+        v = D[j] * D[-1]
+        S[place] += v
+        for i in range(m):
+            S[a + i] += v * D[i]
+
+    def lanes_add_square(S: Any, a: int, D: Any, j: int) -> None:
+        """``S[a] += weights * D[j]**2``."""
+        S[a] += D[j] * D[-1] * D[j]
+
+    def lanes_add_residuals(S: Any, a: int, D: Any, k: int, q: int, start: float, coef: Any) -> None:
+        """``S[a:] += v * D, v, v * r`` of ``r = D[k + q] - start - coef[q] @ D`` and v = weights * r."""
+        r = D[k + q] - start
+        for j in range(k):
+            r = r - coef[q, j] * D[j]
+        v = r * D[-1]
+        for j in range(k):
+            S[a + j] += v * D[j]
+        S[a + k] += v
+        S[a + k + 1] += v * r
+
+    def lanes_load(out: Any, a: int, Z: Any, i: int, j: int, ref: float) -> None:
+        """``out[a] = Z[i : i + LANES, j] - ref``."""
+        out[a] = Z[i : i + LANES, j] - ref
+
+    def lanes_add(out: Any, a: int, u: Any, i: int) -> None:
+        """``out[a] += u[i]``."""
+        out[a] += u[i]
+
+    def lanes_sum(u: Any, i: int) -> float:
+        """Sum of ``u[i]``, pairs first."""
+        return float((u[i, 0] + u[i, 1]) + (u[i, 2] + u[i, 3]))
+
 else:
 
     @kernel
@@ -63,3 +104,133 @@ else:
     def product_error(a: float, b: float, p: float) -> float:
         """``a * b - p`` exactly, for ``p = a * b`` rounded: one fused multiply-add."""
         return float(_fma(a, b, -p))
+
+    # Lanes as vectors of LLVM: its optimiser does not find them by itself where arrays might overlap,
+    # and takes several times as long to compile.
+
+    _DOUBLE = ir.DoubleType()
+    _VECTOR = ir.VectorType(_DOUBLE, LANES)
+
+    def _read(builder: Any, pointer: Any) -> Any:
+        return builder.load(pointer, align=8)
+
+    def _splat(builder: Any, value: Any) -> Any:
+        vector = ir.Constant(_VECTOR, ir.Undefined)
+        for lane in range(LANES):
+            vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), lane))
+        return vector
+
+    def _rows_of(context: Any, builder: Any, kind: Any, value: Any) -> Callable[[Any], Any]:
+        """Pointers to the rows of an array of lanes, as vectors."""
+        data = context.make_array(kind)(context, builder, value).data
+
+        def at(row: Any) -> Any:
+            flat = builder.mul(row, ir.Constant(row.type, LANES))
+            return builder.bitcast(builder.gep(data, [flat]), _VECTOR.as_pointer())
+
+        return at
+
+    def _last(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+        n = builder.extract_value(context.make_array(kind)(context, builder, value).shape, 0)
+        return builder.sub(n, ir.Constant(n.type, 1))
+
+    def _increase(builder: Any, pointer: Any, vector: Any) -> None:
+        builder.store(builder.fadd(_read(builder, pointer), vector), pointer, align=8)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def lanes_add_products(typingctx: Any, S: Any, a: Any, place: Any, D: Any, j: Any, m: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            sums = _rows_of(context, builder, signature.args[0], args[0])
+            rows = _rows_of(context, builder, signature.args[3], args[3])
+            weights = _read(builder, rows(_last(context, builder, signature.args[3], args[3])))
+            v = builder.fmul(_read(builder, rows(args[4])), weights)
+            _increase(builder, sums(args[2]), v)
+            with cgutils.for_range(builder, args[5]) as loop:
+                product = builder.fmul(v, _read(builder, rows(loop.index)))
+                _increase(builder, sums(builder.add(args[1], loop.index)), product)
+            return context.get_dummy_value()
+
+        at = types.intp
+        return types.void(S, at, at, D, at, at), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def lanes_add_square(typingctx: Any, S: Any, a: Any, D: Any, j: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            sums = _rows_of(context, builder, signature.args[0], args[0])
+            rows = _rows_of(context, builder, signature.args[2], args[2])
+            weights = _read(builder, rows(_last(context, builder, signature.args[2], args[2])))
+            one = _read(builder, rows(args[3]))
+            _increase(builder, sums(args[1]), builder.fmul(builder.fmul(one, weights), one))
+            return context.get_dummy_value()
+
+        return types.void(S, types.intp, D, types.intp), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def lanes_add_residuals(
+        typingctx: Any, S: Any, a: Any, D: Any, k: Any, q: Any, start: Any, coef: Any
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            sums = _rows_of(context, builder, signature.args[0], args[0])
+            rows = _rows_of(context, builder, signature.args[2], args[2])
+            weights = _read(builder, rows(_last(context, builder, signature.args[2], args[2])))
+            slopes = context.make_array(signature.args[6])(context, builder, args[6]).data
+            a, k, q = args[1], args[3], args[4]
+            target = builder.fsub(_read(builder, rows(builder.add(k, q))), _splat(builder, args[5]))
+            r = cgutils.alloca_once_value(builder, target)
+            with cgutils.for_range(builder, k) as loop:
+                flat = builder.add(builder.mul(q, k), loop.index)
+                slope = builder.load(builder.gep(slopes, [flat]), align=8)
+                product = builder.fmul(_splat(builder, slope), _read(builder, rows(loop.index)))
+                builder.store(builder.fsub(builder.load(r), product), r)
+            resid = builder.load(r)
+            v = builder.fmul(resid, weights)
+            with cgutils.for_range(builder, k) as loop:
+                product = builder.fmul(v, _read(builder, rows(loop.index)))
+                _increase(builder, sums(builder.add(a, loop.index)), product)
+            end = builder.add(a, k)
+            _increase(builder, sums(end), v)
+            _increase(builder, sums(builder.add(end, ir.Constant(end.type, 1))), builder.fmul(v, resid))
+            return context.get_dummy_value()
+
+        at = types.intp
+        return types.void(S, at, D, at, at, types.float64, coef), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def lanes_add(typingctx: Any, out: Any, a: Any, u: Any, i: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kinds = signature.args
+            to, one = (_rows_of(context, builder, kinds[n], args[n])(args[n + 1]) for n in (0, 2))
+            _increase(builder, to, _read(builder, one))
+            return context.get_dummy_value()
+
+        return types.void(out, types.intp, u, types.intp), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def lanes_load(typingctx: Any, out: Any, a: Any, Z: Any, i: Any, j: Any, ref: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kinds = signature.args
+            to = _rows_of(context, builder, kinds[0], args[0])(args[1])
+            rows = context.make_array(kinds[2])(context, builder, args[2])
+            width = builder.extract_value(rows.shape, 1)
+            flat = builder.add(builder.mul(args[3], width), args[4])
+            vector = ir.Constant(_VECTOR, ir.Undefined)
+            for lane in range(LANES):
+                value = builder.load(builder.gep(rows.data, [flat]), align=8)
+                vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), lane))
+                flat = builder.add(flat, width)
+            builder.store(builder.fsub(vector, _splat(builder, args[5])), to, align=8)
+            return context.get_dummy_value()
+
+        at = types.intp
+        return types.void(out, at, Z, at, at, types.float64), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def lanes_sum(typingctx: Any, u: Any, i: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            vector = _read(builder, _rows_of(context, builder, signature.args[0], args[0])(args[1]))
+            a, b, c, d = (
+                builder.extract_element(vector, ir.Constant(ir.IntType(32), lane)) for lane in range(LANES)
+            )
+            return builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
+
+        return types.float64(u, types.intp), codegen

@@ -4,10 +4,10 @@
 Order of the file: double-double primitives, medians, the fast path, the extended path,
 drivers over groups, blocks of long groups.
 
-Columns: ``X`` (k, n), ``Y`` (t, n); ``c = k + t``. ``origin`` (g, c) has no rows when there is
-none. Cross products are kept flat: the lower triangle of the predictors row by row
-(k (k + 1) / 2), then for each target its k products with the predictors and its sum of
-squares.
+``Z`` (n, c + 1) holds rows sorted by group: k predictors, t targets, ``c = k + t``, and the weight.
+``origin`` (g, c) has no rows when there is none. Cross products are kept flat: the lower triangle
+of the predictors row by row (k (k + 1) / 2), then for each target its k products with the
+predictors and its sum of squares.
 
 ``token`` carries the number of predictors: a tuple of that length makes it a constant
 that unrolls the loops (one compilation per k), an array makes it a run-time value.
@@ -30,7 +30,19 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from gbreg._jit import inlined, kernel, ldexp, product_error
+from gbreg._jit import (
+    LANES,
+    inlined,
+    kernel,
+    lanes_add,
+    lanes_add_products,
+    lanes_add_residuals,
+    lanes_add_square,
+    lanes_load,
+    lanes_sum,
+    ldexp,
+    product_error,
+)
 from gbreg.problem import FloatArray, IntArray
 
 # Status and Flag of gbreg.problem as plain integers; a test holds them equal.
@@ -41,6 +53,8 @@ WSUM, LOG_WSUM, PIVOT, CENTER = 0, 1, 2, 3  # places in P
 LEVEL, RESID_NORM, TARGET_NORM, MAD, PARAMS = 0, 1, 2, 3, 4  # places in T
 ASKED, LONG = 1, 2  # values in todo
 
+HEAD = 64  # rows whose mean is the reference; a multiple of LANES
+CANCELLED = 0.5  # least centred over uncentred sum of squares before the reference is moved
 SMALLEST_NORMAL = 2.0**-1022
 
 
@@ -204,137 +218,274 @@ def median_deviation(values: FloatArray, n: int) -> float:
     return median(values, n)
 
 
+# --------------------------------------------------------------------------- rows into groups
+# ``codes`` (n,) are the groups of rows, negative for none.
+
+
+@kernel
+def find_bounds(values: Any, bounds: Any) -> None:
+    """Minimum and maximum into bounds (2,); there is at least one value."""
+    least = values[0]
+    most = values[0]
+    for i in range(values.shape[0]):
+        least = min(least, values[i])
+        most = max(most, values[i])
+    bounds[0] = least
+    bounds[1] = most
+
+
+@kernel
+def add_digit(values: Any, low: int, base: int, codes: Any) -> None:
+    """``codes = codes * base + (values - low)``."""
+    for i in range(values.shape[0]):
+        codes[i] = codes[i] * base + (values[i] - low)
+
+
+@kernel
+def count_codes(codes: Any, shift: int, counts: IntArray) -> bool:
+    """How many rows have each ``code >> shift``, into counts; whether codes never decrease."""
+    ordered = True
+    last = codes[0] if codes.shape[0] > 0 else 0
+    for i in range(codes.shape[0]):
+        code = codes[i]
+        ordered = ordered and code >= last
+        last = code
+        if code >= 0:
+            counts[code >> shift] += 1
+    return ordered
+
+
+@kernel
+def find_places(codes: Any, shift: int, cursor: IntArray, places: IntArray) -> None:
+    """Where each row goes, -1 for nowhere; cursor holds the next place of each ``code >> shift``."""
+    for i in range(codes.shape[0]):
+        code = codes[i]
+        if code >= 0:
+            place = cursor[code >> shift]
+            cursor[code >> shift] = place + 1
+            places[i] = place
+        else:
+            places[i] = -1
+
+
+@kernel
+def put_column(values: FloatArray, places: IntArray, Z: FloatArray, j: int) -> tuple[float, float]:
+    """Values to column j of Z; NaN unless all are finite, and the smallest."""
+    check = 0.0
+    least = math.inf
+    for i in range(values.shape[0]):
+        place = places[i]
+        if place >= 0:
+            value = values[i]
+            Z[place, j] = value
+            check += 0.0 * value
+            least = min(least, value)
+    return check, least
+
+
+@kernel
+def put_codes(codes: Any, places: IntArray, out: Any) -> None:
+    for i in range(codes.shape[0]):
+        if places[i] >= 0:
+            out[places[i]] = codes[i]
+
+
+@kernel
+def sort_rows(Z: FloatArray, lo: int, hi: int, codes: Any, cursor: IntArray, scratch: FloatArray) -> None:
+    """Rows lo:hi of Z to where the cursor of their group stands; scratch (hi - lo, width)."""
+    for i in range(lo, hi):
+        for j in range(Z.shape[1]):
+            scratch[i - lo, j] = Z[i, j]
+    for i in range(lo, hi):
+        place = cursor[codes[i]]
+        cursor[codes[i]] = place + 1
+        for j in range(Z.shape[1]):
+            Z[place, j] = scratch[i - lo, j]
+
+
 # --------------------------------------------------------------------------- the fast path
+# Rows are taken LANES at a time, row i of a group always in lane i % LANES: sums over lanes are
+# vector instructions, and their order depends on nothing but the rows of the group. A row
+# that is not there has weight 0.
 
 
 @inlined
-def log_sum(w: FloatArray, lo: int, hi: int) -> float:
-    """Sum of log(w[lo:hi]), with few logarithms."""
+def log_sum(Z: FloatArray, lo: int, hi: int) -> float:
+    """Sum of the logarithms of the weights, with few logarithms."""
+    c = Z.shape[1] - 1
     total = 0.0
     product = 1.0
     for i in range(lo, hi):
-        if 1e-100 <= w[i] <= 1e100:
-            product *= w[i]
+        w = Z[i, c]
+        if 1e-100 <= w <= 1e100:
+            product *= w
             if not (1e-100 <= product <= 1e100):
                 total += math.log(product)
                 product = 1.0
         else:
-            total += math.log(w[i])
+            total += math.log(w)
     if product != 1.0:
         total += math.log(product)
     return total
 
 
 @inlined
-def set_reference(X: FloatArray, Y: FloatArray, lo: int, token: Any, use: bool, ref: FloatArray) -> None:
-    """The first row of the group into ref (c,), or zeros."""
-    k = len(token)
-    for j in range(k):
-        ref[j] = X[j, lo] if use else 0.0
-    for q in range(Y.shape[0]):
-        ref[k + q] = Y[q, lo] if use else 0.0
+def load_rows(Z: FloatArray, i: int, hi: int, ref: FloatArray, D: FloatArray) -> None:
+    """Rows from i on, less ref, into D (c + 1, LANES); their weights into its last row."""
+    c = ref.shape[0]
+    if i + LANES <= hi:
+        for j in range(c):
+            lanes_load(D, j, Z, i, j, ref[j])
+        lanes_load(D, c, Z, i, c, 0.0)
+    else:
+        clear_lanes(D, c + 1)
+        for m in range(hi - i):
+            for j in range(c):
+                D[j, m] = Z[i + m, j] - ref[j]
+            D[c, m] = Z[i + m, c]
 
 
 @inlined
-def add_sums(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
-    lo: int,
-    hi: int,
-    token: Any,
-    ref: FloatArray,
-    sums: FloatArray,
+def clear_lanes(S: FloatArray, size: int) -> None:
+    for a in range(size):
+        for m in range(LANES):
+            S[a, m] = 0.0
+
+
+@inlined
+def set_reference(
+    Z: FloatArray, lo: int, hi: int, use: bool, D: FloatArray, S: FloatArray, ref: FloatArray
 ) -> None:
-    """Add weighted sums of the columns about ref, then of the weights, to sums (c + 1,)."""
-    k = len(token)
-    t = Y.shape[0]
-    for i in range(lo, hi):
-        wi = w[i]
-        for j in range(k):
-            sums[j] += wi * (X[j, i] - ref[j])
-        for q in range(t):
-            sums[k + q] += wi * (Y[q, i] - ref[k + q])
-        sums[k + t] += wi
-
-
-@inlined
-def set_mean(sums: FloatArray, intercept: bool, mean: FloatArray) -> None:
-    c = mean.shape[0]
+    """The weighted mean of the first HEAD rows into ref (c,), or zeros: centred about it, little cancels."""
+    c = ref.shape[0]
     for j in range(c):
-        mean[j] = sums[j] / sums[c] if intercept else 0.0
+        ref[j] = Z[lo, j] if use else 0.0
+    clear_lanes(S, c + 1)
+    for i in range(lo, min(hi, lo + HEAD) if use else lo, LANES):
+        load_rows(Z, i, hi, ref, D)
+        for j in range(c):
+            lanes_add_products(S, 0, j, D, j, 0)
+        lanes_add(S, c, D, c)
+    for j in range(c):
+        ref[j] += lanes_sum(S, j) / lanes_sum(S, c) if use else 0.0
 
 
 @inlined
-def add_cross(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
-    lo: int,
-    hi: int,
-    token: Any,
-    ref: FloatArray,
-    mean: FloatArray,
-    row: FloatArray,
-    cross: FloatArray,
+def add_moments(
+    Z: FloatArray, lo: int, hi: int, token: Any, ref: FloatArray, D: FloatArray, S: FloatArray
 ) -> None:
-    """Add centred cross products of rows lo:hi to cross; row (k,) is scratch."""
+    """Add to S the cross products about ref, then weighted sums of the columns, then of the weights."""
     k = len(token)
-    t = Y.shape[0]
-    for i in range(lo, hi):
-        wi = w[i]
+    c = ref.shape[0]
+    base = k * (k + 1) // 2 + (c - k) * (k + 1)
+    for i in range(lo, hi, LANES):
+        load_rows(Z, i, hi, ref, D)
         a = 0
         for j in range(k):
-            row[j] = (X[j, i] - ref[j]) - mean[j]
-            v = wi * row[j]
-            for m in range(j + 1):
-                cross[a + m] += v * row[m]
+            lanes_add_products(S, a, base + j, D, j, j + 1)
             a += j + 1
-        for q in range(t):
-            y = (Y[q, i] - ref[k + q]) - mean[k + q]
-            v = wi * y
-            for j in range(k):
-                cross[a + j] += v * row[j]
-            cross[a + k] += v * y
+        for q in range(k, c):
+            lanes_add_products(S, a, base + q, D, q, k)
+            lanes_add_square(S, a + k, D, q)
             a += k + 1
+        lanes_add(S, base + c, D, c)
+
+
+@inlined
+def centre(token: Any, intercept: bool, moments: FloatArray, mean: FloatArray) -> bool:
+    """Means about the reference, and cross products about the mean; False if those have cancelled."""
+    k = len(token)
+    c = mean.shape[0]
+    base = k * (k + 1) // 2 + (c - k) * (k + 1)
+    wsum = moments[base + c]
+    near = True
+    for j in range(c):
+        mean[j] = moments[base + j] / wsum if intercept else 0.0
+    if intercept:
+        a = 0
+        for j in range(c):
+            stop = j if j < k else k
+            for m in range(stop):
+                moments[a + m] -= moments[base + j] * mean[m]
+            own = moments[a + stop]
+            moments[a + stop] = own - moments[base + j] * mean[j]
+            near = near and moments[a + stop] >= CANCELLED * own
+            a += stop + 1
+    return near
+
+
+@inlined
+def move_reference(attempt: int, mean: FloatArray, ref: FloatArray) -> None:
+    """To the mean, once that is known."""
+    for j in range(ref.shape[0]):
+        ref[j] = ref[j] + mean[j] if attempt > 0 else ref[j]
+
+
+@inlined
+def set_first(
+    Z: FloatArray, lo: int, intercept: bool, ref: FloatArray, mean: FloatArray, first: FloatArray
+) -> None:
+    """How far the mean is from the first row."""
+    for j in range(ref.shape[0]):
+        first[j] = (ref[j] - Z[lo, j]) + mean[j] if intercept else 0.0
+
+
+@kernel
+def sum_moments(
+    Z: FloatArray,
+    lo: int,
+    hi: int,
+    token: Any,
+    ref: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
+    moments: FloatArray,
+) -> None:
+    clear_lanes(S, moments.shape[0])
+    add_moments(Z, lo, hi, token, ref, D, S)
+    for a in range(moments.shape[0]):
+        moments[a] = lanes_sum(S, a)
 
 
 @inlined
 def factorise(
     token: Any,
     n: int,
+    wsum: float,
     ref: FloatArray,
-    sums: FloatArray,
     mean: FloatArray,
-    cross: FloatArray,
+    first: FloatArray,
+    moments: FloatArray,
     factor: FloatArray,
     diag: FloatArray,
     s: Settings,
 ) -> float:
     """S = L D L' with unit lower L; returns the smallest pivot relative to its S_jj.
 
+    On the diagonal of ``factor`` are the reciprocals of D: divisions are slow.
+
     NaN where the fast path must not go on: sums out of range, a pivot that is not
-    positive, a reference row so far out that centring cancels, or a column so nearly
+    positive, a first row so far out that it is another kind of number, or a column so nearly
     constant that rounding of the data may be all that varies.
     """
     k = len(token)
-    wsum = sums[mean.shape[0]]
     smallest = 1.0 if s.tiny < wsum < s.huge else math.nan
     a = 0
     for i in range(k):
         for j in range(i):
-            v = cross[a + j]
+            v = moments[a + j]
             for m in range(j):
                 v -= factor[i, m] * diag[m] * factor[j, m]
-            factor[i, j] = v / diag[j]
-        own = cross[a + i]
+            factor[i, j] = v * factor[j, j]
+        own = moments[a + i]
         v = own
         for m in range(i):
             v -= factor[i, m] * diag[m] * factor[i, m]  # this order: L alone may be tiny
         diag[i] = v
+        factor[i, i] = 1.0 / v
         center = s.rank * (ref[i] + mean[i])
         near = own * s.pivot <= n * (wsum * center * center + s.rank * s.rank * own)
-        far = own <= s.spread * wsum * mean[i] * mean[i]
+        far = own <= s.spread * wsum * first[i] * first[i]
         if s.tiny < own < s.huge and v > 0.0 and not near and not far:
             smallest = min(smallest, v / own)
         else:
@@ -344,14 +495,14 @@ def factorise(
 
 
 @inlined
-def solve(token: Any, factor: FloatArray, diag: FloatArray, v: FloatArray) -> None:
+def solve(token: Any, factor: FloatArray, v: FloatArray) -> None:
     """Solve L D L' x = v (k,) in place."""
     k = len(token)
     for j in range(k):
         for m in range(j):
             v[j] -= factor[j, m] * v[m]
     for j in range(k):
-        v[j] /= diag[j]
+        v[j] *= factor[j, j]
     for j in range(k - 1, -1, -1):
         for m in range(j + 1, k):
             v[j] -= factor[m, j] * v[m]
@@ -359,114 +510,131 @@ def solve(token: Any, factor: FloatArray, diag: FloatArray, v: FloatArray) -> No
 
 @inlined
 def first_coef(
-    token: Any, cross: FloatArray, factor: FloatArray, diag: FloatArray, step: FloatArray, coef: FloatArray
+    token: Any,
+    mean: FloatArray,
+    moments: FloatArray,
+    factor: FloatArray,
+    step: FloatArray,
+    coef: FloatArray,
+    start: FloatArray,
 ) -> None:
-    """Coefficients (t, k) from the normal equations, before refinement."""
+    """Coefficients (t, k) and fitted values at the reference, start (t,): before refinement."""
     k = len(token)
     a = k * (k + 1) // 2
-    for q in range(coef.shape[0]):
+    for q in range(start.shape[0]):
         for j in range(k):
-            step[j] = cross[a + j]
-        solve(token, factor, diag, step)
+            step[j] = moments[a + j]
+        solve(token, factor, step)
+        start[q] = mean[k + q]
         for j in range(k):
             coef[q, j] = step[j]
+            start[q] -= step[j] * mean[j]
         a += k + 1
 
 
 @inlined
-def add_gradient(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+def add_residuals(
+    Z: FloatArray,
     lo: int,
     hi: int,
     token: Any,
     ref: FloatArray,
-    mean: FloatArray,
     coef: FloatArray,
-    row: FloatArray,
+    start: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
+) -> None:
+    """Add to S, for each target, products of the weighted residuals with the predictors, with 1 and r."""
+    k = len(token)
+    for i in range(lo, hi, LANES):
+        load_rows(Z, i, hi, ref, D)
+        for q in range(start.shape[0]):
+            lanes_add_residuals(S, q * (k + 2), D, k, q, start[q], coef)
+
+
+@kernel
+def sum_residuals(
+    Z: FloatArray,
+    lo: int,
+    hi: int,
+    token: Any,
+    ref: FloatArray,
+    coef: FloatArray,
+    start: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
     grad: FloatArray,
 ) -> None:
-    """Add weighted products of the residuals with the centred predictors and with 1 to grad."""
-    k = len(token)
-    t = Y.shape[0]
-    for i in range(lo, hi):
-        for j in range(k):
-            row[j] = (X[j, i] - ref[j]) - mean[j]
-        for q in range(t):
-            r = (Y[q, i] - ref[k + q]) - mean[k + q]
-            for j in range(k):
-                r -= coef[q, j] * row[j]
-            v = w[i] * r
-            a = q * (k + 1)
-            for j in range(k):
-                grad[a + j] += v * row[j]
-            grad[a + k] += v
+    clear_lanes(S, grad.shape[0])
+    add_residuals(Z, lo, hi, token, ref, coef, start, D, S)
+    for a in range(grad.shape[0]):
+        grad[a] = lanes_sum(S, a)
 
 
 @inlined
 def refine(
     token: Any,
-    wsum: float,
     intercept: bool,
+    wsum: float,
+    mean: FloatArray,
     factor: FloatArray,
-    diag: FloatArray,
     grad: FloatArray,
     step: FloatArray,
     coef: FloatArray,
     low: FloatArray,
     shift: FloatArray,
+    rss: FloatArray,
 ) -> None:
-    """One Newton step; low (t, k) keeps what rounding takes from the coefficients.
+    """One Newton step from the residuals; low (t, k) keeps what rounding takes from the coefficients.
 
-    shift (t,) is the fitted value at the mean, minus the mean of the target.
+    shift (t,) is the fitted value at the mean, minus the mean of the target. The residual sum of
+    squares is a parabola about its minimum, so rss (t,) after the step is that before, less
+    step' gradient: rounding errors, nothing cancels.
     """
     k = len(token)
+    a = 0
     for q in range(shift.shape[0]):
-        a = q * (k + 1)
+        total = grad[a + k]
+        shift[q] = total / wsum if intercept else 0.0
+        rss[q] = grad[a + k + 1] - shift[q] * total
         for j in range(k):
+            grad[a + j] -= mean[j] * total
             step[j] = grad[a + j]
-        solve(token, factor, diag, step)
+        solve(token, factor, step)
         for j in range(k):
+            rss[q] -= step[j] * grad[a + j]
             coef[q, j], low[q, j] = two_sum(coef[q, j], step[j])
-        shift[q] = grad[a + k] / wsum if intercept else 0.0
+        a += k + 2
 
 
 @inlined
-def sum_squares(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+def final_residuals(
+    Z: FloatArray,
     lo: int,
     hi: int,
     token: Any,
+    q: int,
     ref: FloatArray,
     mean: FloatArray,
     coef: FloatArray,
     shift: FloatArray,
-    q: int,
     resid: FloatArray,
-    first: int,
-) -> float:
-    """Sum of w r^2 of target q; residual i goes to resid[i - first] if there is room."""
+    place: int,
+) -> None:
+    """Residuals of a target at the final coefficients."""
     k = len(token)
-    keep = resid.shape[0] > 0
-    total = 0.0
     for i in range(lo, hi):
-        r = ((Y[q, i] - ref[k + q]) - mean[k + q]) - shift[q]
+        r = ((Z[i, k + q] - ref[k + q]) - mean[k + q]) - shift[q]
         for j in range(k):
-            r -= coef[q, j] * ((X[j, i] - ref[j]) - mean[j])
-        total += w[i] * r * r
-        if keep:
-            resid[i - first] = r
-    return total
+            r -= coef[q, j] * ((Z[i, j] - ref[j]) - mean[j])
+        resid[place + i - lo] = r
 
 
 @kernel
-def all_equal(Y: FloatArray, q: int, lo: int, hi: int, value: float) -> bool:
+def all_equal(Z: FloatArray, column: int, lo: int, hi: int, value: float) -> bool:
     same = True
     for i in range(lo, hi):
-        same = same and Y[q, i] == value
+        same = same and Z[i, column] == value
     return same
 
 
@@ -486,9 +654,8 @@ def write_pattern(
     smallest: float,
     ref: FloatArray,
     mean: FloatArray,
-    cross: FloatArray,
+    moments: FloatArray,
     factor: FloatArray,
-    diag: FloatArray,
     step: FloatArray,
     inverse: FloatArray,
     P: FloatArray,
@@ -506,18 +673,20 @@ def write_pattern(
     a = 0
     for i in range(k):
         P[g, CENTER + i] = ref[i] + mean[i]
-        P[g, norm + i] = math.sqrt(cross[a + i])
+        P[g, norm + i] = math.sqrt(moments[a + i])
+        step[i] = 1.0 / P[g, norm + i]
         for j in range(i):
-            P[g, xcorr] = cross[a + j] / P[g, norm + i] / P[g, norm + j]
+            P[g, xcorr] = moments[a + j] * step[i] * step[j]
             xcorr += 1
         a += i + 1
     for j in range(k):
         for i in range(k):
             step[i] = 1.0 if i == j else 0.0
-        solve(token, factor, diag, step)
+        solve(token, factor, step)
         for i in range(k):
             inverse[i, j] = step[i]
-        P[g, slope + j] = math.sqrt(step[j])
+    for i in range(k):
+        P[g, slope + i] = math.sqrt(inverse[i, i])
     if intercept:
         spread = 1.0 / wsum
         for i in range(k):
@@ -527,37 +696,42 @@ def write_pattern(
             step[i] = -v
             spread += v * spot(origin, g, i, P[g, CENTER + i])
         P[g, root] = math.sqrt(spread)
+        spread = 1.0 / P[g, root]
+        for i in range(k):
+            step[i] *= spread
     for i in range(k):
+        inverse[i, i] = 1.0 / P[g, slope + i]
         if intercept:
-            P[g, corr] = step[i] / P[g, root] / P[g, slope + i]
+            P[g, corr] = step[i] * inverse[i, i]
             corr += 1
         for j in range(i):
-            P[g, corr] = inverse[i, j] / P[g, slope + i] / P[g, slope + j]
+            P[g, corr] = inverse[i, j] * inverse[i, i] * inverse[j, j]
             corr += 1
 
 
 @inlined
 def judge_target(
-    Y: FloatArray,
-    q: int,
+    Z: FloatArray,
     lo: int,
     hi: int,
     token: Any,
+    q: int,
     s: Settings,
     wsum: float,
     rss: float,
     ref: FloatArray,
     mean: FloatArray,
-    cross: FloatArray,
+    first: FloatArray,
+    moments: FloatArray,
     coef: FloatArray,
 ) -> int:
     """Status and flags of a target, ``status + 16 * flags``; -1 if it needs the extended path."""
     k = len(token)
     saturated = hi - lo == (k + 1 if s.intercept else k)
     column = k + q
-    tss = cross[k * (k + 1) // 2 + q * (k + 1) + k]
+    tss = moments[k * (k + 1) // 2 + q * (k + 1) + k]
     stop = hi if tss == 0.0 else lo
-    constant = all_equal(Y, q, lo, stop, Y[q, lo] if s.intercept else 0.0) and tss == 0.0
+    constant = all_equal(Z, column, lo, stop, Z[lo, column] if s.intercept else 0.0) and tss == 0.0
     level = ref[column] + mean[column]
     size = math.sqrt(level * level + tss / wsum)  # of the terms: far below it, residuals are rounding noise
     a = 0
@@ -565,11 +739,11 @@ def judge_target(
     for j in range(k):
         b = coef[q, j]
         center = ref[j] + mean[j]
-        size += abs(b) * math.sqrt(center * center + cross[a + j] / wsum)
+        size += abs(b) * math.sqrt(center * center + moments[a + j] / wsum)
         finite = finite and (b == 0.0 or SMALLEST_NORMAL <= abs(b) < math.inf)
         a += j + 1
-    in_range = s.tiny < tss < s.huge and tss > s.spread * wsum * mean[column] * mean[column]
-    noise = rss < s.rss * tss or math.sqrt(rss / wsum) <= s.perfect * size
+    in_range = s.tiny < tss < s.huge and tss > s.spread * wsum * first[column] * first[column]
+    noise = rss < s.rss * tss or math.sqrt(max(rss, 0.0) / wsum) <= s.perfect * size
     code = SATURATED if saturated else OK
     if constant:
         code += 16 * (CONSTANT_TARGET if saturated else CONSTANT_TARGET | PERFECT_FIT)
@@ -588,13 +762,13 @@ def write_target(
     rss: float,
     ref: FloatArray,
     mean: FloatArray,
-    cross: FloatArray,
+    moments: FloatArray,
     coef: FloatArray,
     low: FloatArray,
     shift: FloatArray,
     T: FloatArray,
 ) -> None:
-    """Coefficients and norms of one target into T[g, q].
+    """Coefficients and norms of one target into T[g, q]; rss <= 0 stands for no residuals.
 
     The intercept is summed with the parts that rounding took (Ogita, Rump, Oishi 2005), so
     that it is as good as the slopes when it is small beside the data.
@@ -620,15 +794,19 @@ def write_target(
     h, e = two_sum(level, -total)
     constant = spot(origin, g, column, h + (e + (level_low - total_low)))
     T[g, q, PARAMS] = constant if intercept else T[g, q, PARAMS]
-    T[g, q, TARGET_NORM] = math.sqrt(cross[k * (k + 1) // 2 + q * (k + 1) + k])
-    T[g, q, RESID_NORM] = math.sqrt(rss)
+    T[g, q, TARGET_NORM] = math.sqrt(moments[k * (k + 1) // 2 + q * (k + 1) + k])
+    T[g, q, RESID_NORM] = math.sqrt(max(rss, 0.0))
+
+
+@inlined
+def forget(g: int, P: FloatArray, T: FloatArray) -> None:
+    P[g, :] = math.nan
+    T[g, :, :] = math.nan
 
 
 @kernel
 def fit_groups(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     offsets: IntArray,
     origin: FloatArray,
     g0: int,
@@ -636,17 +814,21 @@ def fit_groups(
     token: Any,
     s: Settings,
     ref: FloatArray,
-    sums: FloatArray,
     mean: FloatArray,
-    cross: FloatArray,
+    first: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
+    moments: FloatArray,
     factor: FloatArray,
     diag: FloatArray,
     inverse: FloatArray,
     step: FloatArray,
     coef: FloatArray,
     low: FloatArray,
+    start: FloatArray,
     shift: FloatArray,
     grad: FloatArray,
+    rss: FloatArray,
     resid: FloatArray,
     P: FloatArray,
     T: FloatArray,
@@ -657,51 +839,59 @@ def fit_groups(
 ) -> None:
     """The fast path of groups g0:g1; what it cannot do is noted in ``todo``."""
     k = len(token)
-    t = Y.shape[0]
+    t = start.shape[0]
     p = k + 1 if s.intercept else k
     for g in range(g0, g1):
         lo = offsets[g]
         hi = offsets[g + 1]
         if hi - lo < s.min_nobs:
+            forget(g, P, T)
             for q in range(t):
                 status[g, q] = TOO_FEW_ROWS if hi > lo else NO_DATA
             continue
         if hi - lo > s.long_rows:
             todo[g, 0] = LONG
             continue
-        P[g, LOG_WSUM] = log_sum(w, lo, hi)
         smallest = math.nan
         if not s.force_extended:
-            set_reference(X, Y, lo, token, s.intercept, ref)
-            sums[:] = 0.0
-            add_sums(X, Y, w, lo, hi, token, ref, sums)
-            set_mean(sums, s.intercept, mean)
-            cross[:] = 0.0
-            add_cross(X, Y, w, lo, hi, token, ref, mean, step, cross)
-            smallest = factorise(token, hi - lo, ref, sums, mean, cross, factor, diag, s)
+            set_reference(Z, lo, hi, s.intercept, D, S, ref)
+            near = False
+            for attempt in range(2):  # again about the mean, if the first rows were far from it
+                if not near:
+                    move_reference(attempt, mean, ref)
+                    sum_moments(Z, lo, hi, token, ref, D, S, moments)
+                    near = centre(token, s.intercept, moments, mean)
+            set_first(Z, lo, s.intercept, ref, mean, first)
+            wsum = moments[moments.shape[0] - 1]
+            smallest = factorise(token, hi - lo, wsum, ref, mean, first, moments, factor, diag, s)
         if not (smallest >= s.pivot):
+            forget(g, P, T)
             todo[g, 0] = ASKED
+        P[g, LOG_WSUM] = log_sum(Z, lo, hi)
+        if not (smallest >= s.pivot):
             continue
-        wsum = sums[k + t]
+        wsum = moments[moments.shape[0] - 1]
         rank[g, 0] = p
-        first_coef(token, cross, factor, diag, step, coef)
-        grad[:] = 0.0
-        add_gradient(X, Y, w, lo, hi, token, ref, mean, coef, step, grad)
-        refine(token, wsum, s.intercept, factor, diag, grad, step, coef, low, shift)
+        first_coef(token, mean, moments, factor, step, coef, start)
+        sum_residuals(Z, lo, hi, token, ref, coef, start, D, S, grad)
+        refine(token, s.intercept, wsum, mean, factor, grad, step, coef, low, shift, rss)
         write_pattern(
-            origin, g, token, s.intercept, wsum, smallest, ref, mean, cross, factor, diag, step, inverse, P
+            origin, g, token, s.intercept, wsum, smallest, ref, mean, moments, factor, step, inverse, P
         )
         for q in range(t):
-            rss = sum_squares(X, Y, w, lo, hi, token, ref, mean, coef, shift, q, resid, lo)
-            code = judge_target(Y, q, lo, hi, token, s, wsum, rss, ref, mean, cross, coef)
+            code = judge_target(Z, lo, hi, token, q, s, wsum, rss[q], ref, mean, first, moments, coef)
             if code < 0:
+                T[g, q, :] = math.nan
                 todo[g, 1 + q] = ASKED
                 continue
             if code != OK:  # saturated or constant: there are no residuals
-                rss = 0.0
-            write_target(origin, g, q, token, s.intercept, rss, ref, mean, cross, coef, low, shift, T)
-            if s.mad:
-                T[g, q, MAD] = median_deviation(resid, hi - lo) if rss > 0.0 else 0.0
+                rss[q] = 0.0
+            write_target(origin, g, q, token, s.intercept, rss[q], ref, mean, moments, coef, low, shift, T)
+            deviation = 0.0 if s.mad else math.nan
+            if s.mad and rss[q] > 0.0:
+                final_residuals(Z, lo, hi, token, q, ref, mean, coef, shift, resid, 0)
+                deviation = median_deviation(resid, hi - lo)
+            T[g, q, MAD] = deviation
             status[g, q] = code % 16
             flags[g, q] = code // 16
 
@@ -738,36 +928,32 @@ class At(NamedTuple):
 
 
 @kernel
-def scan(
-    X: FloatArray, Y: FloatArray, w: FloatArray, lo: int, hi: int, low: FloatArray, high: FloatArray
-) -> int:
+def scan(Z: FloatArray, lo: int, hi: int, low: FloatArray, high: FloatArray) -> int:
     """Minimum and maximum of columns and weights into low, high (c + 1,); returns the first heaviest row."""
-    k = X.shape[0]
-    c = k + Y.shape[0]
+    c = Z.shape[1] - 1
     for j in range(c):
         least = math.inf
         most = -math.inf
         for i in range(lo, hi):
-            x = X[j, i] if j < k else Y[j - k, i]
+            x = Z[i, j]
             least = min(least, x)
             most = max(most, x)
         low[j] = least
         high[j] = most
     heavy = lo
-    least = w[lo]
+    least = Z[lo, c]
     for i in range(lo + 1, hi):
-        least = min(least, w[i])
-        if w[i] > w[heavy]:
+        least = min(least, Z[i, c])
+        if Z[i, c] > Z[heavy, c]:
             heavy = i
     low[c] = least
-    high[c] = w[heavy]
+    high[c] = Z[heavy, c]
     return heavy
 
 
 @kernel
 def set_scale(
-    X: FloatArray,
-    Y: FloatArray,
+    Z: FloatArray,
     heavy: int,
     intercept: bool,
     low: FloatArray,
@@ -777,8 +963,7 @@ def set_scale(
     exponent: IntArray,
 ) -> None:
     """Powers of two, largest magnitudes and the reference row; exponent (c + 1,), even for weights."""
-    k = X.shape[0]
-    c = k + Y.shape[0]
+    c = Z.shape[1] - 1
     for j in range(c + 1):
         put(S, at.low + j, low[j], 0.0)
         put(S, at.high + j, high[j], 0.0)
@@ -793,15 +978,12 @@ def set_scale(
         put(S, at.scale + j, scale, 0.0)
         if j < c:
             put(S, at.largest + j, size * scale, 0.0)
-            x = X[j, heavy] if j < k else Y[j - k, heavy]
-            put(S, at.ref + j, x * scale if intercept else 0.0, 0.0)
+            put(S, at.ref + j, Z[heavy, j] * scale if intercept else 0.0, 0.0)
 
 
 @kernel
 def dd_add_sums(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     lo: int,
     hi: int,
     heavy: int,
@@ -811,13 +993,11 @@ def dd_add_sums(
     base: int,
 ) -> None:
     """Add sum w (x - ref), then sum w and sum w^2 without the heaviest row, to total[base:]."""
-    k = X.shape[0]
-    c = k + Y.shape[0]
+    c = Z.shape[1] - 1
     for i in range(lo, hi):
-        wi = w[i] * S[at.scale + c, 0]
+        wi = Z[i, c] * S[at.scale + c, 0]
         for j in range(c):
-            x = X[j, i] if j < k else Y[j - k, i]
-            h, low = two_sum(x * S[at.scale + j, 0], -S[at.ref + j, 0])
+            h, low = two_sum(Z[i, j] * S[at.scale + j, 0], -S[at.ref + j, 0])
             h, low = dd_mul_float(h, low, wi)
             accumulate(total, base + j, h, low)
         if i != heavy:
@@ -828,17 +1008,17 @@ def dd_add_sums(
 
 @kernel
 def dd_set_mean(
-    w: FloatArray,
+    Z: FloatArray,
     origin: FloatArray,
     g: int,
     k: int,
-    c: int,
     heavy: int,
     intercept: bool,
     S: FloatArray,
     at: At,
 ) -> None:
-    h, low = dd_add(S[at.sums + c, 0], S[at.sums + c, 1], w[heavy] * S[at.scale + c, 0], 0.0)
+    c = Z.shape[1] - 1
+    h, low = dd_add(S[at.sums + c, 0], S[at.sums + c, 1], Z[heavy, c] * S[at.scale + c, 0], 0.0)
     put(S, at.wsum, h, low)
     for j in range(c):
         h, low = 0.0, 0.0
@@ -852,23 +1032,20 @@ def dd_set_mean(
 
 
 @kernel
-def centre_row(X: FloatArray, Y: FloatArray, i: int, S: FloatArray, at: At, row: FloatArray) -> None:
+def centre_row(Z: FloatArray, i: int, S: FloatArray, at: At, row: FloatArray) -> None:
     """Row i, scaled and centred, into row (c, 2)."""
-    k = X.shape[0]
-    for j in range(k + Y.shape[0]):
-        x = X[j, i] if j < k else Y[j - k, i]
-        h, low = two_sum(x * S[at.scale + j, 0], -S[at.ref + j, 0])
+    for j in range(Z.shape[1] - 1):
+        h, low = two_sum(Z[i, j] * S[at.scale + j, 0], -S[at.ref + j, 0])
         h, low = dd_add(h, low, -S[at.mean + j, 0], -S[at.mean + j, 1])
         put(row, j, h, low)
 
 
 @kernel
 def dd_add_cross(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     lo: int,
     hi: int,
+    k: int,
     S: FloatArray,
     at: At,
     row: FloatArray,
@@ -876,11 +1053,10 @@ def dd_add_cross(
     base: int,
 ) -> None:
     """Add centred cross products to total[base:]; row (c, 2) is scratch."""
-    k = X.shape[0]
-    c = k + Y.shape[0]
+    c = Z.shape[1] - 1
     for i in range(lo, hi):
-        centre_row(X, Y, i, S, at, row)
-        wi = w[i] * S[at.scale + c, 0]
+        centre_row(Z, i, S, at, row)
+        wi = Z[i, c] * S[at.scale + c, 0]
         a = base
         for j in range(c):
             vh, vl = dd_mul_float(row[j, 0], row[j, 1], wi)
@@ -893,13 +1069,14 @@ def dd_add_cross(
 
 
 @kernel
-def set_reach(X: FloatArray, w: FloatArray, lo: int, hi: int, c: int, S: FloatArray, at: At) -> None:
+def set_reach(Z: FloatArray, lo: int, hi: int, k: int, S: FloatArray, at: At) -> None:
     """Largest w x^2 of each predictor, in scaled units."""
-    for j in range(X.shape[0]):
+    c = Z.shape[1] - 1
+    for j in range(k):
         reach = 0.0
         for i in range(lo, hi):
-            x = X[j, i] * S[at.scale + j, 0]
-            reach = max(reach, w[i] * S[at.scale + c, 0] * x * x)
+            x = Z[i, j] * S[at.scale + j, 0]
+            reach = max(reach, Z[i, c] * S[at.scale + c, 0] * x * x)
         put(S, at.reach + j, reach, 0.0)
 
 
@@ -1072,11 +1249,10 @@ def dd_residual(k: int, q: int, S: FloatArray, at: At, row: FloatArray) -> tuple
 
 @kernel
 def dd_add_gradient(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     lo: int,
     hi: int,
+    k: int,
     S: FloatArray,
     at: At,
     row: FloatArray,
@@ -1084,11 +1260,11 @@ def dd_add_gradient(
     base: int,
 ) -> None:
     """Add products of the residuals with the centred predictors and with 1 to total[base:]."""
-    k = X.shape[0]
-    t = Y.shape[0]
+    c = Z.shape[1] - 1
+    t = c - k
     for i in range(lo, hi):
-        centre_row(X, Y, i, S, at, row)
-        wi = w[i] * S[at.scale + k + t, 0]
+        centre_row(Z, i, S, at, row)
+        wi = Z[i, c] * S[at.scale + c, 0]
         for q in range(t):
             h, low = dd_residual(k, q, S, at, row)
             vh, vl = dd_mul_float(h, low, wi)
@@ -1116,11 +1292,10 @@ def dd_refine(k: int, t: int, intercept: bool, S: FloatArray, at: At, kept: Any)
 
 @kernel
 def dd_add_squares(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     lo: int,
     hi: int,
+    k: int,
     q: int,
     S: FloatArray,
     at: At,
@@ -1131,12 +1306,12 @@ def dd_add_squares(
     first: int,
 ) -> None:
     """Add w r^2 of target q to total[base]; residual i goes to resid[i - first] if there is room."""
-    k = X.shape[0]
+    c = Z.shape[1] - 1
     keep = resid.shape[0] > 0
     for i in range(lo, hi):
-        centre_row(X, Y, i, S, at, row)
+        centre_row(Z, i, S, at, row)
         rh, rl = dd_residual(k, q, S, at, row)
-        vh, vl = dd_mul_float(rh, rl, w[i] * S[at.scale + k + Y.shape[0], 0])
+        vh, vl = dd_mul_float(rh, rl, Z[i, c] * S[at.scale + c, 0])
         h, low = dd_mul(vh, vl, rh, rl)
         accumulate(total, base, h, low)
         if keep:
@@ -1331,9 +1506,7 @@ def clear(S: FloatArray, start: int, stop: int) -> None:
 
 @kernel
 def extend_groups(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     offsets: IntArray,
     origin: FloatArray,
     groups: IntArray,
@@ -1356,26 +1529,26 @@ def extend_groups(
     todo: Any,
 ) -> None:
     """The extended path of a list of groups, or of those of their targets that asked for it."""
-    k = X.shape[0]
-    t = Y.shape[0]
+    k = kept.shape[0]
+    t = Z.shape[1] - 1 - k
     for m in range(groups.shape[0]):
         g = groups[m]
         lo = offsets[g]
         hi = offsets[g + 1]
-        heavy = scan(X, Y, w, lo, hi, low, high)
-        set_scale(X, Y, heavy, s.intercept, low, high, S, at, exponent)
-        set_reach(X, w, lo, hi, k + t, S, at)
+        heavy = scan(Z, lo, hi, low, high)
+        set_scale(Z, heavy, s.intercept, low, high, S, at, exponent)
+        set_reach(Z, lo, hi, k, S, at)
         clear(S, at.sums, at.reach)
-        dd_add_sums(X, Y, w, lo, hi, heavy, S, at, S, at.sums)
-        dd_set_mean(w, origin, g, k, k + t, heavy, s.intercept, S, at)
+        dd_add_sums(Z, lo, hi, heavy, S, at, S, at.sums)
+        dd_set_mean(Z, origin, g, k, heavy, s.intercept, S, at)
         clear(S, at.cross, at.factor)
-        dd_add_cross(X, Y, w, lo, hi, S, at, row, S, at.cross)
+        dd_add_cross(Z, lo, hi, k, S, at, row, S, at.cross)
         smallest = dd_rank(origin, g, hi - lo, k, k + t, s, S, at, kept, known)
         for q in range(t):
             dd_first_coef(k, q, S, at, kept)
         for _ in range(2):  # the second step is worth a digit on NIST's Filip
             clear(S, at.grad, at.step)
-            dd_add_gradient(X, Y, w, lo, hi, S, at, row, S, at.grad)
+            dd_add_gradient(Z, lo, hi, k, S, at, row, S, at.grad)
             dd_refine(k, t, s.intercept, S, at, kept)
         whole = todo[g, 0] == ASKED
         fine = True
@@ -1386,7 +1559,7 @@ def extend_groups(
         clear(S, at.rss, at.size)
         for q in range(t):
             if whole or todo[g, 1 + q] == ASKED:
-                dd_add_squares(X, Y, w, lo, hi, q, S, at, row, S, at.rss + q, resid, lo)
+                dd_add_squares(Z, lo, hi, k, q, S, at, row, S, at.rss + q, resid, lo)
                 dd_write_target(
                     origin,
                     g,
@@ -1409,97 +1582,77 @@ def extend_groups(
 
 # --------------------------------------------------------------------------- long groups in blocks
 # Sums over fixed blocks by position, merged in order by the driver: the same bits for any
-# number of threads, and a place to stop between blocks.
+# number of threads, and a place to stop between blocks. Each kernel does the blocks between
+# ``edges``, one row of ``parts`` (and so on) a block.
 
 
 @kernel
-def block_sums(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+def block_logs(Z: FloatArray, edges: IntArray, parts: FloatArray) -> None:
+    for b in range(parts.shape[0]):
+        parts[b, 0] = log_sum(Z, edges[b], edges[b + 1])
+
+
+@kernel
+def block_moments(
+    Z: FloatArray,
     edges: IntArray,
     token: Any,
     ref: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
     parts: FloatArray,
 ) -> None:
     for b in range(parts.shape[0]):
-        add_sums(X, Y, w, edges[b], edges[b + 1], token, ref, parts[b])
+        sum_moments(Z, edges[b], edges[b + 1], token, ref, D, S, parts[b])
 
 
 @kernel
-def block_cross(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+def block_residuals(
+    Z: FloatArray,
     edges: IntArray,
     token: Any,
     ref: FloatArray,
-    mean: FloatArray,
-    row: FloatArray,
-    parts: FloatArray,
-) -> None:
-    for b in range(parts.shape[0]):
-        add_cross(X, Y, w, edges[b], edges[b + 1], token, ref, mean, row, parts[b])
-
-
-@kernel
-def block_gradient(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
-    edges: IntArray,
-    token: Any,
-    ref: FloatArray,
-    mean: FloatArray,
     coef: FloatArray,
-    row: FloatArray,
+    start: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
     parts: FloatArray,
 ) -> None:
     for b in range(parts.shape[0]):
-        add_gradient(X, Y, w, edges[b], edges[b + 1], token, ref, mean, coef, row, parts[b])
+        sum_residuals(Z, edges[b], edges[b + 1], token, ref, coef, start, D, S, parts[b])
 
 
 @kernel
-def block_squares(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+def block_deviations(
+    Z: FloatArray,
     edges: IntArray,
     token: Any,
+    q: int,
     ref: FloatArray,
     mean: FloatArray,
     coef: FloatArray,
     shift: FloatArray,
-    q: int,
     resid: FloatArray,
-    first: int,
-    parts: FloatArray,
+    place: int,
 ) -> None:
-    for b in range(parts.shape[0]):
-        parts[b, 0] = sum_squares(
-            X, Y, w, edges[b], edges[b + 1], token, ref, mean, coef, shift, q, resid, first
-        )
+    final_residuals(Z, edges[0], edges[-1], token, q, ref, mean, coef, shift, resid, edges[0] - place)
 
 
 @kernel
 def block_scan(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     edges: IntArray,
     low: FloatArray,
     high: FloatArray,
     heavy: IntArray,
 ) -> None:
     for b in range(low.shape[0]):
-        heavy[b] = scan(X, Y, w, edges[b], edges[b + 1], low[b], high[b])
+        heavy[b] = scan(Z, edges[b], edges[b + 1], low[b], high[b])
 
 
 @kernel
 def block_dd_sums(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     edges: IntArray,
     heavy: int,
     S: FloatArray,
@@ -1507,45 +1660,42 @@ def block_dd_sums(
     parts: FloatArray,
 ) -> None:
     for b in range(parts.shape[0]):
-        dd_add_sums(X, Y, w, edges[b], edges[b + 1], heavy, S, at, parts[b], 0)
+        dd_add_sums(Z, edges[b], edges[b + 1], heavy, S, at, parts[b], 0)
 
 
 @kernel
 def block_dd_cross(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     edges: IntArray,
+    k: int,
     S: FloatArray,
     at: At,
     row: FloatArray,
     parts: FloatArray,
 ) -> None:
     for b in range(parts.shape[0]):
-        dd_add_cross(X, Y, w, edges[b], edges[b + 1], S, at, row, parts[b], 0)
+        dd_add_cross(Z, edges[b], edges[b + 1], k, S, at, row, parts[b], 0)
 
 
 @kernel
 def block_dd_gradient(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     edges: IntArray,
+    k: int,
     S: FloatArray,
     at: At,
     row: FloatArray,
     parts: FloatArray,
 ) -> None:
     for b in range(parts.shape[0]):
-        dd_add_gradient(X, Y, w, edges[b], edges[b + 1], S, at, row, parts[b], 0)
+        dd_add_gradient(Z, edges[b], edges[b + 1], k, S, at, row, parts[b], 0)
 
 
 @kernel
 def block_dd_squares(
-    X: FloatArray,
-    Y: FloatArray,
-    w: FloatArray,
+    Z: FloatArray,
     edges: IntArray,
+    k: int,
     q: int,
     S: FloatArray,
     at: At,
@@ -1555,7 +1705,7 @@ def block_dd_squares(
     parts: FloatArray,
 ) -> None:
     for b in range(parts.shape[0]):
-        dd_add_squares(X, Y, w, edges[b], edges[b + 1], q, S, at, row, parts[b], 0, resid, first)
+        dd_add_squares(Z, edges[b], edges[b + 1], k, q, S, at, row, parts[b], 0, resid, first)
 
 
 @kernel

@@ -8,16 +8,19 @@ without hashing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gbreg.columns import check_labels, column_at, is_label
 from gbreg.errors import ColumnError, GbregError, SpecError, warn
 from gbreg.problem import IntArray
+from gbreg.rowops import NUMPY, Codes, RowOps, code_type
 from gbreg.spec import Grouping
 from gbreg.suggest import nearest
 
@@ -29,8 +32,8 @@ class Groups(NamedTuple):
     that are not in ``occupied`` (None: all are) have no row and no key.
     """
 
-    codes: IntArray  # (n,), -1: in no group
-    n_codes: int  # all codes are below
+    codes: Codes  # (n,), -1: in no group
+    sizes: IntArray  # rows of each number; all codes are below its length
     occupied: IntArray | None  # (g,), increasing
     keys: pd.Index[Any]  # (g,)
 
@@ -38,8 +41,10 @@ class Groups(NamedTuple):
 class _Digit(NamedTuple):
     """One key, numbered: its part of a mixed-radix number."""
 
-    codes: IntArray  # (n,), -1: missing
+    values: NDArray[Any]  # (n,) integers
+    low: int  # the smallest, which counts as 0
     base: int
+    missing: bool  # whether values below low stand for a missing key
     level: Any  # (present codes) -> Index of their values
 
 
@@ -64,12 +69,12 @@ def find_groups(frame: pd.DataFrame, grouping: Grouping) -> Groups:
     return groups
 
 
-def number_rows(frame: pd.DataFrame, grouping: Grouping) -> Groups:
+def number_rows(frame: pd.DataFrame, grouping: Grouping, ops: RowOps = NUMPY) -> Groups:
     """`find_groups` without its warning."""
     check_grouping(frame, grouping)
-    digits = _digits(frame, grouping)
+    digits = _digits(frame, grouping, ops)
     if digits is not None:
-        return _mixed_radix(digits, grouping.labels or ())
+        return _mixed_radix(digits, grouping.labels or (), ops)
     return _ask_pandas(frame, grouping)
 
 
@@ -188,7 +193,7 @@ def _as_list(value: Any, kinds: Any) -> list[Any]:
 # numbered here
 
 
-def _digits(frame: pd.DataFrame, grouping: Grouping) -> list[_Digit] | None:
+def _digits(frame: pd.DataFrame, grouping: Grouping, ops: RowOps) -> list[_Digit] | None:
     """Turn each key into a digit, if all are columns of small integers, booleans or categories."""
     labels = grouping.labels
     if labels is None or not grouping.sort or not len(frame):
@@ -201,36 +206,42 @@ def _digits(frame: pd.DataFrame, grouping: Grouping) -> list[_Digit] | None:
         if isinstance(column.dtype, pd.CategoricalDtype):
             digit = _category_digit(column, grouping, alone=len(labels) == 1)
         else:
-            digit = _integer_digit(column)
+            digit = _integer_digit(column, ops)
         if digit is None or (total := total * digit.base) > limit:
             return None
         digits.append(digit)
     return digits
 
 
-def _integer_digit(column: pd.Series[Any]) -> _Digit | None:
+def _integer_digit(column: pd.Series[Any], ops: RowOps) -> _Digit | None:
     dtype = column.dtype
     if not isinstance(dtype, np.dtype) or dtype.kind not in "biu":
         return None
     values = column.to_numpy()
     if dtype.kind == "b":
         values = values.view(np.uint8)
-    low = values.min()
-    base = int(values.max()) - int(low) + 1  # in Python's integers: may leave int64
-    start = low.astype(np.int64)  # uint64 may wrap around, and back below
+    start = 0
+    if dtype == np.uint64:  # differences from the smallest may fit where the values do not
+        start = int(values.min())
+        values = values - values.min()
+        if values.max() > np.iinfo(np.int64).max:
+            return None
+    values = values.astype(np.int64, copy=False)
+    low, high = ops.bounds(values)
 
     def level(present: IntArray) -> pd.Index[Any]:
-        keys: pd.Index[Any] = pd.Index((present + start).astype(dtype))
+        keys: pd.Index[Any] = pd.Index((present + low).astype(dtype) + dtype.type(start))
         return keys
 
-    return _Digit(values.astype(np.int64) - start, base, level)
+    return _Digit(values, low, high - low + 1, False, level)
 
 
 def _category_digit(column: pd.Series[Any], grouping: Grouping, alone: bool) -> _Digit | None:
     """None where pandas adds groups: a missing category, or (several keys) all combinations."""
     dtype: Any = column.dtype
     codes = column.cat.codes.to_numpy().astype(np.int64)
-    if not (grouping.dropna or codes.min() >= 0) or not (grouping.observed or alone):
+    missing = bool(codes.min() < 0)
+    if (missing and not grouping.dropna) or not (grouping.observed or alone):
         return None
 
     def level(present: IntArray) -> pd.Index[Any]:
@@ -238,23 +249,21 @@ def _category_digit(column: pd.Series[Any], grouping: Grouping, alone: bool) -> 
             present = np.arange(len(dtype.categories))
         return pd.CategoricalIndex(pd.Categorical.from_codes(present, dtype=dtype))  # type: ignore[arg-type, unused-ignore]
 
-    return _Digit(codes, max(len(dtype.categories), 1), level)
+    return _Digit(codes, 0, max(len(dtype.categories), 1), missing, level)
 
 
-def _mixed_radix(digits: list[_Digit], labels: Sequence[Hashable]) -> Groups:
+def _mixed_radix(digits: list[_Digit], labels: Sequence[Hashable], ops: RowOps) -> Groups:
     """Combine the numbers of the keys; the order of the result is that of the sorted keys."""
-    codes, n_codes = digits[0].codes, digits[0].base
-    for digit in digits[1:]:
-        missing = (codes < 0) | (digit.codes < 0)
-        codes = codes * digit.base + digit.codes
-        codes[missing] = -1
-        n_codes *= digit.base
-    used = np.zeros(n_codes + 1, dtype=np.bool_)  # the last one is for -1
-    used[codes] = True
-    occupied = np.flatnonzero(used[:-1])
+    n_codes = math.prod(digit.base for digit in digits)
+    codes = ops.number([(d.values, d.low, d.base) for d in digits], code_type(n_codes))
+    for digit in digits:
+        if digit.missing:
+            codes[digit.values < digit.low] = -1
+    sizes = ops.count(codes, n_codes)
+    occupied = np.flatnonzero(sizes)
     if len(digits) == 1:
         keys = digits[0].level(occupied).rename(labels[0])
-        return Groups(codes, n_codes, None if len(keys) == n_codes else occupied, keys)
+        return Groups(codes, sizes, None if len(keys) == n_codes else occupied, keys)
     levels, positions, rest = [], [], occupied
     for digit in reversed(digits):
         rest, own = np.divmod(rest, digit.base)
@@ -264,7 +273,7 @@ def _mixed_radix(digits: list[_Digit], labels: Sequence[Hashable]) -> Groups:
         positions.append((np.cumsum(seen) - 1)[own])
     order: Any = {"levels": levels[::-1], "codes": positions[::-1], "names": list(labels)}
     keys = pd.MultiIndex(**order, verify_integrity=False)
-    return Groups(codes, n_codes, occupied, keys)
+    return Groups(codes, sizes, None if len(occupied) == n_codes else occupied, keys)
 
 
 # numbered by pandas
@@ -279,10 +288,10 @@ def _ask_pandas(frame: pd.DataFrame, grouping: Grouping) -> Groups:
         every = _groupby(frame, grouping).size()
         codes = np.append(find_keys(every.index, sizes.index), -1)[codes]
         sizes = every
-    n_groups = len(sizes)
-    if not np.array_equal(np.bincount(codes[codes >= 0], minlength=n_groups), sizes.to_numpy()):
+    counts = np.bincount(codes[codes >= 0], minlength=len(sizes))
+    if not np.array_equal(counts, sizes.to_numpy()):
         raise GbregError("internal error: pandas' groups and group numbers disagree; report these keys")
-    return Groups(codes, n_groups, None, sizes.index)
+    return Groups(codes.astype(code_type(len(sizes)), copy=False), counts, None, sizes.index)
 
 
 def _groupby(frame: pd.DataFrame, grouping: Grouping) -> Any:

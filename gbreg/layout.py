@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg.columns import Numbers
-from gbreg.keys import Groups, find_groups
+from gbreg.keys import number_rows
 from gbreg.problem import BoolArray, FloatArray, IntArray, Problem
+from gbreg.rowops import NUMPY, Codes, Packed, RowOps, stable_order
 from gbreg.spec import Grouping
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class GroupLayout:
-    """Rows sorted into contiguous groups.
+    """Which group each row of a frame belongs to, and where groups begin once rows are sorted.
 
     Group g is rows ``order[offsets[g]:offsets[g + 1]]`` of the frame, in their order
     there. Rows in no group are absent from ``order``; a group may have no rows.
     The arrays are read-only.
     """
 
-    order: IntArray  # (n_used,), stable
+    codes: Codes  # (n_rows,) group of each row of the frame, -1 for none
     offsets: IntArray  # (g + 1,), offsets[0] == 0, offsets[-1] == n_used
     keys: pd.Index[Any]  # (g,), equal to groupby(...).size().index
     index: pd.Index[Any]  # (n_rows,), of the frame it was made for
@@ -35,54 +37,52 @@ class GroupLayout:
     @property
     def n_rows(self) -> int:
         """Rows of the frame."""
-        return len(self.index)
+        return len(self.codes)
+
+    @property
+    def n_used(self) -> int:
+        """Rows in groups."""
+        return int(self.offsets[-1])
 
     @property
     def n_groups(self) -> int:
         """Groups, those without rows included."""
-        return len(self.keys)
+        return len(self.offsets) - 1
 
     @property
     def sizes(self) -> IntArray:
         """(g,) rows of each group."""
         return np.diff(self.offsets)
 
-    def codes(self) -> IntArray:
-        """(n_rows,) group of each row of the frame, -1 for none."""
-        codes = np.full(self.n_rows, -1, dtype=np.int64)
-        codes[self.order] = np.repeat(np.arange(self.n_groups), self.sizes)
-        return codes
+    @cached_property
+    def order(self) -> IntArray:
+        """(n_used,) rows sorted by group, stable."""
+        return read_only(stable_order(self.codes, self.n_groups))
 
     def select(self, mask: BoolArray) -> GroupLayout:
         """Only the rows where ``mask`` (n_rows,) holds; every group stays. Itself if all hold."""
-        keep = mask[self.order]
-        if keep.all():
+        if mask.all():
             return self
-        ends = np.concatenate(([0], np.cumsum(keep)))
-        return GroupLayout(
-            order=_read_only(self.order[keep]),
-            offsets=_read_only(ends[self.offsets]),
-            keys=self.keys,
-            index=self.index,
-            grouping=self.grouping,
-        )
+        codes = np.where(mask, self.codes, self.codes.dtype.type(-1))
+        sizes = np.bincount(codes[codes >= 0], minlength=self.n_groups)
+        return replace(self, codes=read_only(codes), offsets=_offsets(sizes))
 
     def count(self, mask: BoolArray) -> IntArray:
         """(g,) rows of each group where ``mask`` (n_rows,) holds."""
-        if not mask.any():
-            return np.zeros(self.n_groups, dtype=np.int64)
-        hits = np.flatnonzero(mask[self.order])
-        return np.diff(np.searchsorted(hits, self.offsets))
+        codes = self.codes[mask]
+        return np.bincount(codes[codes >= 0], minlength=self.n_groups)
 
 
-def make_layout(frame: pd.DataFrame, grouping: Grouping) -> GroupLayout:
-    """Sort the rows of a frame into groups.
+def make_layout(frame: pd.DataFrame, grouping: Grouping, ops: RowOps = NUMPY) -> GroupLayout:
+    """Find the group of each row.
 
     Parameters
     ----------
     frame : DataFrame
     grouping : Grouping
         As `DataFrame.groupby` takes it.
+    ops : RowOps
+        Who does the work.
 
     Returns
     -------
@@ -93,35 +93,25 @@ def make_layout(frame: pd.DataFrame, grouping: Grouping) -> GroupLayout:
     ------
     ColumnError, SpecError
         The keys are missing, ambiguous or do not fit the frame.
-
-    Warns
-    -----
-    GbregWarning
-        Keys are floats so large that integers may have merged.
     """
-    return sort_rows(frame.index, find_groups(frame, grouping), grouping)
-
-
-def sort_rows(index: pd.Index[Any], groups: Groups, grouping: Grouping) -> GroupLayout:
-    """Bring the rows of each group together."""
-    rows = None if groups.codes.min(initial=0) >= 0 else np.flatnonzero(groups.codes >= 0)
-    codes = groups.codes if rows is None else groups.codes[rows]
-    order = _stable_order(codes, groups.n_codes)
-    sizes = np.bincount(codes, minlength=groups.n_codes)
+    groups = number_rows(frame, grouping, ops)
+    codes, sizes = groups.codes, groups.sizes
     if groups.occupied is not None:
-        sizes = sizes[groups.occupied]
+        place = np.full(len(sizes) + 1, -1, dtype=codes.dtype)  # the last one is for -1
+        place[groups.occupied] = np.arange(len(groups.occupied))
+        codes, sizes = place[codes], sizes[groups.occupied]
     return GroupLayout(
-        order=_read_only(order if rows is None else rows[order]),
-        offsets=_read_only(np.concatenate(([0], np.cumsum(sizes)))),
+        codes=read_only(codes),
+        offsets=_offsets(sizes),
         keys=groups.keys,
-        index=index,
+        index=frame.index,
         grouping=grouping,
     )
 
 
 def gather(
-    layout: GroupLayout, X: Sequence[Numbers], Y: Sequence[Numbers], w: FloatArray | None
-) -> tuple[Problem, dict[int, NDArray[Any]]]:
+    layout: GroupLayout, X: Sequence[Numbers], Y: Sequence[Numbers], w: FloatArray | None, ops: RowOps = NUMPY
+) -> tuple[Problem, dict[int, NDArray[Any]], Packed]:
     """Columns in the order of the groups, as a `Problem`.
 
     Parameters
@@ -132,6 +122,8 @@ def gather(
         k predictors and t targets.
     w : (n_rows,) float64 or None
         None: ones.
+    ops : RowOps
+        Who does the work.
 
     Returns
     -------
@@ -139,28 +131,26 @@ def gather(
     origins : dict of int to (g,) int64 or uint64
         For each integer column beyond 2**53, by its position in X + Y, what was
         subtracted from it: the first value in the group, 0 for a group without any.
+    Packed
+        What the values are: finite, positive.
     """
-    n = len(layout.order)
-    rows = None if _is_identity(layout) else layout.order
-    x, y = np.empty((len(X), n)), np.empty((len(Y), n))
     origins: dict[int, NDArray[Any]] = {}
-    for i, (column, out) in enumerate(zip([*X, *Y], [*x, *y], strict=True)):
+    columns = []
+    for i, column in enumerate([*X, *Y]):
         if column.is_integer:
             origins[i] = _references(layout, column)
-            _subtract_groupwise(layout, column, origins[i], out)
+            columns.append(_differences(layout, column, origins[i]))
         else:
-            _take(column.values, rows, out)
-    weights = np.ones(n) if w is None else np.empty(n)
-    if w is not None:
-        _take(w, rows, weights)
+            columns.append(column.values)
+    columns.append(np.broadcast_to(1.0, layout.n_rows) if w is None else w)
+    packed = ops.pack(columns, layout.codes, layout.offsets)
     problem = Problem(
-        X=_read_only(x),
-        Y=_read_only(y),
-        w=_read_only(weights),
+        Z=read_only(packed.Z),
         offsets=layout.offsets,
+        n_predictors=len(X),
         origin=_origin(origins, layout.n_groups, len(X) + len(Y)),
     )
-    return problem, origins
+    return problem, origins, packed
 
 
 def exact_difference(values: NDArray[Any], reference: NDArray[Any]) -> FloatArray:
@@ -174,37 +164,6 @@ def exact_difference(values: NDArray[Any], reference: NDArray[Any]) -> FloatArra
     return np.where(below, -size, size)
 
 
-def _stable_order(codes: IntArray, n_codes: int) -> IntArray:
-    """Positions that sort ``codes`` (none negative), equal ones in their order.
-
-    numpy sorts uint16 by counting, so digits of 16 bits from the lowest up take linear time.
-    """
-    n = len(codes)
-    if n < 2 or (codes[1:] >= codes[:-1]).all():
-        return np.arange(n)
-    order = np.argsort(codes.astype(np.uint16), kind="stable")  # astype keeps the low digit
-    shift = 16
-    while (n_codes - 1) >> shift:
-        digit = (codes >> shift).astype(np.uint16)
-        order = order[np.argsort(digit[order], kind="stable")]
-        shift += 16
-    return order
-
-
-def _is_identity(layout: GroupLayout) -> bool:
-    order, n = layout.order, layout.n_rows
-    if len(order) != n:
-        return False
-    return n == 0 or bool(order[0] == 0 and order[-1] == n - 1 and (order[1:] > order[:-1]).all())
-
-
-def _take(values: FloatArray, rows: IntArray | None, out: FloatArray) -> None:
-    if rows is None:
-        out[...] = values
-    elif len(rows):
-        values.take(rows, out=out, mode="clip")  # the default mode would go through a buffer
-
-
 def _references(layout: GroupLayout, column: Numbers) -> NDArray[Any]:
     """(g,) first value in each group, 0 where there is none."""
     if column.missing is not None:
@@ -215,12 +174,13 @@ def _references(layout: GroupLayout, column: Numbers) -> NDArray[Any]:
     return reference
 
 
-def _subtract_groupwise(
-    layout: GroupLayout, column: Numbers, reference: NDArray[Any], out: FloatArray
-) -> None:
-    out[...] = exact_difference(column.values[layout.order], np.repeat(reference, layout.sizes))
+def _differences(layout: GroupLayout, column: Numbers, reference: NDArray[Any]) -> FloatArray:
+    """(n_rows,) values less the reference of their group; NaN where a value is missing."""
+    own = np.append(reference, reference.dtype.type(0))[layout.codes]  # the last one is for code -1
+    out = exact_difference(column.values, own)
     if column.missing is not None:
-        out[column.missing[layout.order]] = np.nan
+        out[column.missing] = np.nan
+    return out
 
 
 def _origin(origins: dict[int, NDArray[Any]], g: int, n_columns: int) -> FloatArray | None:
@@ -230,9 +190,15 @@ def _origin(origins: dict[int, NDArray[Any]], g: int, n_columns: int) -> FloatAr
     origin = np.zeros((g, n_columns))
     for i, reference in origins.items():
         origin[:, i] = reference
-    return _read_only(origin)
+    return read_only(origin)
 
 
-def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+def _offsets(sizes: IntArray) -> IntArray:
+    offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    return read_only(offsets)
+
+
+def read_only(values: NDArray[Any]) -> NDArray[Any]:
     values.flags.writeable = False
     return values

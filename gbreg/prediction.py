@@ -22,7 +22,7 @@ Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear
 def groups_of_rows(frame: pd.DataFrame, grouping: Grouping, keys: pd.Index[Any]) -> IntArray:
     """(n,) place in ``keys`` of each row's group, -1 for none."""
     groups = find_groups(frame, grouping)
-    places = np.full(groups.n_codes + 1, -1, dtype=np.int64)  # the last one is for code -1
+    places = np.full(len(groups.sizes) + 1, -1, dtype=np.int64)  # the last one is for code -1
     own = slice(0, -1) if groups.occupied is None else groups.occupied
     places[own] = find_keys(keys, groups.keys)
     return places[groups.codes]

@@ -81,45 +81,62 @@ class FitOptions:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Rows sorted by group; all arrays float64, C-contiguous, owned, read-only.
+    """Rows sorted by group; all arrays C-contiguous, owned, read-only.
 
-    Group g is rows ``offsets[g]:offsets[g + 1]``. Every value is finite and
-    every weight positive: rows that take no part are not here. One column per
-    row of ``X`` and ``Y``, so that a column's rows are contiguous.
+    Group g is rows ``offsets[g]:offsets[g + 1]``. Every value is finite and every weight
+    positive: rows that take no part are not here. A row's numbers lie side by side, so that
+    sorting moves a row at once and a group is one stretch of memory.
     """
 
-    X: FloatArray  # (k, n)
-    Y: FloatArray  # (t, n)
-    w: FloatArray  # (n,), ones when unweighted
+    Z: FloatArray  # (n, k + t + 1): predictors, targets, weight (1 when unweighted)
     offsets: IntArray  # (g + 1,), offsets[0] == 0, offsets[-1] == n
+    n_predictors: int
     # Integer columns beyond 2**53 are stored as differences from a value per
     # group; the stored values plus origin are the data. None: no such column.
     origin: FloatArray | None = None  # (g, k + t)
 
+    @classmethod
+    def from_columns(
+        cls, X: FloatArray, Y: FloatArray, w: FloatArray, offsets: IntArray, origin: FloatArray | None = None
+    ) -> Problem:
+        """From predictors (k, n), targets (t, n) and weights (n,), sorted by group."""
+        Z = np.concatenate([X, Y, w[None]]).T
+        return cls(frozen(Z), frozen(np.asarray(offsets)), len(X), None if origin is None else frozen(origin))
+
+    @property
+    def X(self) -> FloatArray:
+        """(k, n) view of the predictors."""
+        return self.Z[:, : self.n_predictors].T
+
+    @property
+    def Y(self) -> FloatArray:
+        """(t, n) view of the targets."""
+        return self.Z[:, self.n_predictors : -1].T
+
+    @property
+    def w(self) -> FloatArray:
+        """(n,) view of the weights."""
+        return self.Z[:, -1]
+
     @property
     def n_rows(self) -> int:
-        return len(self.w)
+        return len(self.Z)
 
     @property
     def n_groups(self) -> int:
         return len(self.offsets) - 1
 
     @property
-    def n_predictors(self) -> int:
-        return len(self.X)
-
-    @property
     def n_targets(self) -> int:
-        return len(self.Y)
+        return self.Z.shape[1] - 1 - self.n_predictors
 
     def slice(self, g0: int, g1: int) -> Problem:
         """Groups g0:g1 as a problem of their own (copies of its rows)."""
         lo, hi = int(self.offsets[g0]), int(self.offsets[g1])
         return Problem(
-            X=frozen(self.X[:, lo:hi]),
-            Y=frozen(self.Y[:, lo:hi]),
-            w=frozen(self.w[lo:hi]),
+            Z=frozen(self.Z[lo:hi]),
             offsets=frozen(self.offsets[g0 : g1 + 1] - lo),
+            n_predictors=self.n_predictors,
             origin=None if self.origin is None else frozen(self.origin[g0:g1]),
         )
 

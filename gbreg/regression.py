@@ -16,11 +16,12 @@ from gbreg.backends import Backend, get_backend
 from gbreg.columns import Numbers, as_columns, check_labels, is_label
 from gbreg.errors import CollinearityError, ColumnError, SpecError, warn
 from gbreg.interrupt import Ticker, interruptible, ticker
-from gbreg.keys import check_grouping, number_rows, wide_floats
-from gbreg.layout import GroupLayout, gather, make_layout, sort_rows
+from gbreg.keys import check_grouping, wide_floats
+from gbreg.layout import GroupLayout, gather, make_layout
 from gbreg.problem import Estimates, Flag, Status
 from gbreg.result import GroupFit
-from gbreg.rows import Data, Pattern, by_target, rows_that_take_part, split_patterns
+from gbreg.rowops import NUMPY, RowOps
+from gbreg.rows import Data, Pattern, by_target, select_rows, split_patterns, whole_rows
 from gbreg.spec import FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
 
 INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the key
@@ -148,12 +149,14 @@ def fit(
     )
     check_bool("progress", progress)
     engine = get_backend(backend, n_jobs)
+    ops = getattr(engine, "rows", NUMPY)
     _check_names(frame, spec, weights, where, keys=layout is None)
     data = Data.read(frame, spec, weights, where)
     with ticker(progress, len(frame)) as tick:
 
         def work() -> GroupFit:
-            return _fit(data, layout or _quiet_layout(frame, grouping), spec, engine, tick)
+            groups = layout or make_layout(frame, grouping, ops)
+            return _fit(data, groups, spec, engine, ops, tick)
 
         result = interruptible(work, tick) if len(frame) > INTERRUPTIBLE_ROWS else work()
     if on_collinear == "raise":
@@ -187,17 +190,16 @@ def group(
         Give it to ``fit(by=layout)`` with the same frame.
     """
     _check_frame(frame)
-    return make_layout(frame, Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna))
+    grouping = Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna)
+    layout = make_layout(frame, grouping)
+    if trouble := wide_floats(layout.keys):
+        warn(trouble)
+    return layout
 
 
 def _check_frame(frame: object) -> None:
     if not isinstance(frame, pd.DataFrame):
         raise SpecError(f"gbreg fits a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}")
-
-
-def _quiet_layout(frame: pd.DataFrame, grouping: Grouping) -> GroupLayout:
-    """`make_layout` without its warning: a fit has one, at its end."""
-    return sort_rows(frame.index, number_rows(frame, grouping), grouping)
 
 
 def _check_names(frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, *, keys: bool) -> None:
@@ -221,22 +223,33 @@ def _check_names(frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, *
         raise ColumnError("; ".join(unknown))
 
 
-def _fit(data: Data, layout: GroupLayout, spec: FitSpec, engine: Backend, tick: Ticker) -> GroupFit:
+def _fit(
+    data: Data, layout: GroupLayout, spec: FitSpec, engine: Backend, ops: RowOps, tick: Ticker
+) -> GroupFit:
     """Select rows, gather them, fit each pattern of missing targets, account for every row."""
     tick(0)
-    part = rows_that_take_part(data, layout, spec)
-    tick(0)
-    X, Y = data.X, data.Y
+    part = select_rows(data, layout)
+    X, Y, k = data.X, data.Y, len(data.X)
     if not spec.options.intercept:  # through zero: differences from an origin would be another model
         X, Y = ([Numbers(column.as_float()) for column in columns] for columns in (X, Y))
-    problem, origins = gather(part.layout, X, Y, data.w)
+    problem, origins, packed = gather(part.layout, X, Y, data.w, ops)
     tick(0)
-    blocks = split_patterns(problem)
+    finite = bool(packed.finite[k:-1].all())
+    if not (packed.finite[:k].all() and packed.finite[-1] and packed.least[-1] > 0) or (
+        spec.missing == "raise" and not finite
+    ):
+        del problem, packed
+        part = whole_rows(data, part, spec)
+        tick(0)
+        problem, origins, packed = gather(part.layout, X, Y, data.w, ops)
+        finite = bool(packed.finite[k:-1].all())
+    tick(0)
+    blocks = split_patterns(problem, finite)
     targets = [block.targets for block in blocks]
     estimates = Estimates.join_targets(_fit_blocks(blocks, layout.n_rows, spec, engine, tick), targets)
     counts = RowCounts(
         n_rows=layout.n_rows,
-        n_without_key=layout.n_rows - len(layout.order),
+        n_without_key=layout.n_rows - layout.n_used,
         rows=layout.sizes,
         not_selected=part.not_selected,
         zero_weight=part.zero_weight,

@@ -49,8 +49,17 @@ class Part(NamedTuple):
     infinite: IntArray  # (g,) in a predictor, and none missing
 
 
-def rows_that_take_part(data: Data, layout: GroupLayout, spec: FitSpec) -> Part:
-    """Leave out rows that are not selected, have no weight or lack a predictor.
+def select_rows(data: Data, layout: GroupLayout) -> Part:
+    """Leave out the rows that are not selected; the others are presumed to be whole."""
+    none = np.zeros(layout.n_groups, dtype=np.int64)
+    if data.where is None:
+        return Part(layout, none, none, none, none)
+    selected = layout.select(data.where)
+    return Part(selected, layout.sizes - selected.sizes, none, none, none)
+
+
+def whole_rows(data: Data, part: Part, spec: FitSpec) -> Part:
+    """Leave out rows that have no weight or lack a predictor.
 
     Raises
     ------
@@ -59,9 +68,7 @@ def rows_that_take_part(data: Data, layout: GroupLayout, spec: FitSpec) -> Part:
     MissingDataError
         ``missing="raise"``, and a value is missing or infinite in a row with weight.
     """
-    none = np.zeros(layout.n_groups, dtype=np.int64)
-    selected = layout if data.where is None else layout.select(data.where)
-    used = selected
+    used = selected = part.layout
     if data.w is not None and not (len(data.w) and data.w.min() > 0 and data.w.max() < np.inf):
         _raise_if_no_weights(data.w, selected, spec, data.index)
         used = selected.select(data.w > 0)
@@ -74,19 +81,18 @@ def rows_that_take_part(data: Data, layout: GroupLayout, spec: FitSpec) -> Part:
     whole = used if nan is None else used.select(~nan)
     inf = _any([rows for _, rows in lost])
     finite = whole if inf is None else whole.select(~inf)
-    return Part(
+    return part._replace(
         layout=finite,
-        not_selected=none if selected is layout else layout.sizes - selected.sizes,
-        zero_weight=none if used is selected else selected.sizes - used.sizes,
-        missing=none if whole is used else used.sizes - whole.sizes,
-        infinite=none if finite is whole else whole.sizes - finite.sizes,
+        zero_weight=selected.sizes - used.sizes,
+        missing=used.sizes - whole.sizes,
+        infinite=whole.sizes - finite.sizes,
     )
 
 
 def _raise_if_no_weights(w: FloatArray, selected: GroupLayout, spec: FitSpec, index: pd.Index[Any]) -> None:
-    bad = selected.order[~(np.isfinite(w) & (w >= 0))[selected.order]]
+    bad = np.flatnonzero(~(np.isfinite(w) & (w >= 0)) & (selected.codes >= 0))
     if len(bad):
-        first = bad.min()
+        first = bad[0]
         raise WeightsError(
             f"weights {spec.weights!r} must be finite and not negative: {len(bad)} rows that take part "
             f"are not, first {w[first]} at {index[first]!r}; set them to 0 to leave rows out"
@@ -115,10 +121,10 @@ def _any(masks: Sequence[BoolArray | None]) -> BoolArray | None:
 
 def _raise_if_missing(column: Column, lost: Lost, used: GroupLayout, index: pd.Index[Any]) -> None:
     for rows, what in zip(lost, ("missing (NaN)", "infinite (inf)"), strict=True):
-        hits = used.order if rows is None else used.order[rows[used.order]]
-        if rows is not None and len(hits):
+        hits = [] if rows is None else np.flatnonzero(rows & (used.codes >= 0))
+        if len(hits):
             raise MissingDataError(
-                f"column {column.name!r} is {what} in {len(hits)} rows, first at {index[hits.min()]!r}; "
+                f"column {column.name!r} is {what} in {len(hits)} rows, first at {index[hits[0]]!r}; "
                 'missing="drop" leaves them out and counts them'
             )
 
@@ -133,20 +139,15 @@ class Pattern:
     infinite: IntArray  # (g,)
 
 
-def split_patterns(problem: Problem) -> list[Pattern]:
-    """Split a problem whose targets may hold NaN and inf by what is missing in them."""
-    with np.errstate(all="ignore"):
-        whole = np.isfinite(np.add.reduce(problem.Y, axis=1))
-    alike: dict[tuple[bytes, bytes], list[int]] = {}
-    for q in range(problem.n_targets):
-        lost = (b"", b"")
-        if not whole[q] and not np.isfinite(problem.Y[q]).all():
-            nan, inf = np.isnan(problem.Y[q]), np.isinf(problem.Y[q])
-            lost = (np.packbits(nan).tobytes(), np.packbits(inf).tobytes())
-        alike.setdefault(lost, []).append(q)
-    none = np.zeros(problem.n_groups, dtype=np.int64)
-    if list(alike) == [(b"", b"")]:
+def split_patterns(problem: Problem, finite: bool) -> list[Pattern]:
+    """Split a problem by what is missing in its targets: NaN and inf, unless all are ``finite``."""
+    if finite:
+        none = np.zeros(problem.n_groups, dtype=np.int64)
         return [Pattern(problem, list(range(problem.n_targets)), none, none)]
+    alike: dict[tuple[bytes, bytes], list[int]] = {}
+    for q, y in enumerate(problem.Y):
+        nan, inf = np.isnan(y), np.isinf(y)
+        alike.setdefault((np.packbits(nan).tobytes(), np.packbits(inf).tobytes()), []).append(q)
     made = []
     for qs in alike.values():
         y = problem.Y[qs[0]]
@@ -155,10 +156,9 @@ def split_patterns(problem: Problem) -> list[Pattern]:
         k = problem.n_predictors
         picked = [*range(k), *(k + q for q in qs)]
         part = Problem(
-            X=frozen(problem.X[:, keep]),
-            Y=frozen(problem.Y[qs][:, keep]),
-            w=frozen(problem.w[keep]),
+            Z=frozen(problem.Z[keep][:, [*picked, -1]]),
             offsets=frozen(ends[problem.offsets]),
+            n_predictors=k,
             origin=None if problem.origin is None else frozen(problem.origin[:, picked]),
         )
         made.append(Pattern(part, qs, _per_group(problem, np.isnan(y)), _per_group(problem, np.isinf(y))))

@@ -22,7 +22,7 @@ def fit(backend: str, problem: Problem, options: FitOptions) -> Estimates:
 
 def problem_of(groups: list[Group], origin: np.ndarray | None = None) -> Problem:
     ends = np.cumsum([0, *(len(w) for _, _, w in groups)])
-    return Problem(
+    return Problem.from_columns(
         X=frozen(np.concatenate([X for X, _, _ in groups], axis=1)),
         Y=frozen(np.concatenate([Y for _, Y, _ in groups], axis=1)),
         w=frozen(np.concatenate([w for _, _, w in groups])),

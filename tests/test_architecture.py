@@ -119,7 +119,7 @@ def test_files_are_licensed_and_short(name):
     lines = (PACKAGE / name).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# SPDX-License-Identifier: MIT"
     longer = {
-        "kernels.py": 1600,
+        "kernels.py": 1800,
         "result.py": 600,
     }  # one file for numba's cache; one class of small properties
     assert len(lines) <= longer.get(name, 400)

@@ -313,7 +313,7 @@ def deficient(backend: str, seed: int, count: int, *, collinear: bool) -> np.nda
     X = np.concatenate([X for X, _ in designs], axis=1)
     ends = np.cumsum([0, *(len(w) for _, w in designs)])
     Y, w = rng.normal(size=(1, ends[-1])), np.concatenate([w for _, w in designs])
-    problem = Problem(frozen(X), frozen(Y), frozen(w), frozen(ends))
+    problem = Problem.from_columns(frozen(X), frozen(Y), frozen(w), frozen(ends))
     got = get_backend(backend).fit(problem, FitOptions(min_nobs=4, mad=False), lambda rows: None)
     assert not (got.status == Status.OVERFLOW).any()
     return got.status[:, 0] == Status.RANK_DEFICIENT

@@ -24,7 +24,7 @@ def make_problem(sizes, k, t, seed=0, offset=0.0):
     n = int(np.sum(sizes))
     X = rng.normal(size=(k, n)) + offset
     Y = 1 + X.sum(axis=0) + rng.normal(size=(t, n))
-    return Problem(
+    return Problem.from_columns(
         frozen(X), frozen(Y), frozen(rng.uniform(0.5, 2, n)), frozen(np.concatenate(([0], np.cumsum(sizes))))
     )
 
@@ -103,57 +103,81 @@ def test_median_is_exact(n, kind):
 
 
 def test_log_sum_survives_extreme_weights():
-    w = np.array([1e300, 1e-300, 2.0, 1e90, 1e90, 1e-99, 5e-324])
+    w = np.array([[1e300, 1e-300, 2.0, 1e90, 1e90, 1e-99, 5e-324]]).T
     assert kernels.log_sum(w, 0, len(w)) == pytest.approx(np.log(w).sum(), rel=1e-14)
-    assert kernels.log_sum(np.ones(5), 0, 5) == 0.0
+    assert kernels.log_sum(np.ones((5, 1)), 0, 5) == 0.0
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 12, 63, 64, 67, 131])
+def test_lanes_hold_every_row_once(n):
+    """Sums over lanes against sums over rows, whatever is left over after whole blocks of lanes."""
+    problem = make_problem([3, n, 2], 2, 1, seed=n)
+    f = FastScratch.make(2, 1, n)
+    f.ref[:] = 0.25
+    kernels.sum_moments(problem.Z, 3, 3 + n, as_token(2), f.ref, f.D, f.S, f.moments)
+    D, w = problem.Z[3 : 3 + n, :3] - 0.25, problem.w[3 : 3 + n]
+    G = (D.T * w) @ D
+    want = [G[0, 0], G[1, 0], G[1, 1], *G[2], *(w @ D), w.sum()]
+    np.testing.assert_allclose(f.moments, want, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("k", [0, 1, 3])
 def test_stages_of_the_fast_path(k):
-    """Sums, means, cross products, factor, inverse and gradient, each against its definition."""
-    problem = make_problem([12], k, 2)
-    X, Y, w = problem.X, problem.Y, problem.w
-    token, n = as_token(k), 12
+    """Reference, moments, factor, inverse and gradient, each against its definition."""
+    n = 70  # more than HEAD
+    problem = make_problem([n], k, 2)
+    rows, w, token = problem.Z[:, :-1].T, problem.w, as_token(k)
     f = FastScratch.make(k, 2, n)
-    Z = np.vstack([X, Y])
 
-    kernels.set_reference(X, Y, 0, token, True, f.ref)
-    np.testing.assert_array_equal(f.ref, Z[:, 0])
-    kernels.add_sums(X, Y, w, 0, n, token, f.ref, f.sums)
-    np.testing.assert_allclose(f.sums, [*((Z - Z[:, :1]) @ w), w.sum()], rtol=1e-13, atol=1e-13)
-    kernels.set_mean(f.sums, True, f.mean)
-    np.testing.assert_allclose(f.ref + f.mean, np.average(Z, axis=1, weights=w), rtol=1e-13)
-
-    kernels.add_cross(X, Y, w, 0, n, token, f.ref, f.mean, f.step, f.cross)
-    C = Z - np.average(Z, axis=1, weights=w)[:, None]
+    kernels.set_reference(problem.Z, 0, n, True, f.D, f.S, f.ref)
+    head = kernels.HEAD
+    np.testing.assert_allclose(f.ref, np.average(rows[:, :head], axis=1, weights=w[:head]), rtol=1e-13)
+    kernels.sum_moments(problem.Z, 0, n, token, f.ref, f.D, f.S, f.moments)
+    assert kernels.centre(token, True, f.moments, f.mean)
+    mean = np.average(rows, axis=1, weights=w)
+    np.testing.assert_allclose(f.ref + f.mean, mean, rtol=1e-13)
+    kernels.set_first(problem.Z, 0, True, f.ref, f.mean, f.first)
+    np.testing.assert_allclose(f.first, mean - rows[:, 0], rtol=1e-12)
+    C = rows - mean[:, None]
     G = (C * w) @ C.T
     want = [G[i, j] for i in range(k) for j in range(i + 1)]
     for q in range(2):
         want += [*G[k + q, :k], G[k + q, k + q]]
-    np.testing.assert_allclose(f.cross, want, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(f.moments[: len(want)], want, rtol=1e-12, atol=1e-12)
+    assert f.moments[-1] == pytest.approx(w.sum(), rel=1e-14)
 
     run = Run.start(problem, FitOptions(min_nobs=k + 1), 1, no_progress)
-    smallest = kernels.factorise(token, n, f.ref, f.sums, f.mean, f.cross, f.factor, f.diag, run.settings)
+    smallest = kernels.factorise(
+        token, n, f.moments[-1], f.ref, f.mean, f.first, f.moments, f.factor, f.diag, run.settings
+    )
     L = np.tril(f.factor, -1) + np.eye(k)
     np.testing.assert_allclose((L * f.diag) @ L.T, G[:k, :k], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(np.diag(f.factor) * f.diag, np.ones(k), rtol=1e-15)
     assert smallest == pytest.approx(min(f.diag / np.diag(G)[:k], default=1.0), rel=1e-12)
 
-    kernels.first_coef(token, f.cross, f.factor, f.diag, f.step, f.coef)
+    kernels.first_coef(token, f.mean, f.moments, f.factor, f.step, f.coef, f.start)
     coef = np.linalg.solve(G[:k, :k], G[:k, k:]).T
     np.testing.assert_allclose(f.coef, coef, rtol=1e-11)
+    np.testing.assert_allclose(f.start, mean[k:] - coef @ mean[:k] - f.ref[k:] + coef @ f.ref[:k], atol=1e-12)
 
     f.coef[:] = 0.5  # anywhere: the gradient there, and one exact Newton step back
-    kernels.add_gradient(X, Y, w, 0, n, token, f.ref, f.mean, f.coef, f.step, f.grad)
-    r = C[k:] - f.coef @ C[:k]
-    want = [v for q in range(2) for v in (*(C[:k] @ (w * r[q])), w @ r[q])]
-    np.testing.assert_allclose(f.grad, want, rtol=1e-11, atol=1e-12)
-    kernels.refine(token, f.sums[-1], True, f.factor, f.diag, f.grad, f.step, f.coef, f.low, f.shift)
+    f.start[:] = 0.1
+    kernels.sum_residuals(problem.Z, 0, n, token, f.ref, f.coef, f.start, f.D, f.S, f.grad)
+    D = rows - f.ref[:, None]
+    r = D[k:] - f.start[:, None] - f.coef @ D[:k]
+    want = [v for q in range(2) for v in (*(D[:k] @ (w * r[q])), w @ r[q], w @ r[q] ** 2)]
+    np.testing.assert_allclose(f.grad, want, rtol=1e-11, atol=1e-11)
+    kernels.refine(
+        token, True, f.moments[-1], f.mean, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss
+    )
     np.testing.assert_allclose(f.coef, coef, rtol=1e-11)
+    resid = np.empty(n)
     for q in range(2):
-        rss = kernels.sum_squares(X, Y, w, 0, n, token, f.ref, f.mean, f.coef, f.shift, q, f.resid, 0)
         r = C[k + q] - coef[q] @ C[:k]
-        assert rss == pytest.approx(w @ r**2, rel=1e-12)
-        np.testing.assert_allclose(f.resid, r, atol=1e-12)
+        assert f.rss[q] == pytest.approx(w @ r**2, rel=1e-11)
+        f.shift[q] = 0.0  # it was counted from the start that was changed above
+        kernels.final_residuals(problem.Z, 0, n, token, q, f.ref, f.mean, f.coef, f.shift, resid, 0)
+        np.testing.assert_allclose(resid, r, atol=1e-12)
 
 
 @pytest.mark.parametrize("k", [2, 9])
@@ -198,7 +222,7 @@ def test_long_groups_agree_with_short_ones(precision, design, monkeypatch):
         Y[0] = 1 + X[0] - X[1]
     elif design == "weighted out":
         w[100] = 1e40
-    problem = Problem(frozen(X), frozen(Y), frozen(w), problem.offsets)
+    problem = Problem.from_columns(frozen(X), frozen(Y), frozen(w), problem.offsets)
     options = FitOptions(min_nobs=3, precision=precision)
     want = NumbaBackend(1).fit(problem, options, no_progress)
     monkeypatch.setattr("gbreg.backends._packed.LONG_ROWS", 60)
@@ -222,7 +246,7 @@ def test_a_heavy_row_far_out_does_not_cancel_the_others():
     x, y = rng.normal(size=(1, 8)), rng.normal(size=(1, 8))
     w = np.ones(8)
     w[3] = 1e40
-    problem = Problem(frozen(x), frozen(y), frozen(w), frozen(np.array([0, 8])))
+    problem = Problem.from_columns(frozen(x), frozen(y), frozen(w), frozen(np.array([0, 8])))
     got = NumbaBackend(1).fit(problem, FitOptions(min_nobs=2), no_progress)
     dx, dy = x[0] - x[0, 3], y[0] - y[0, 3]  # in the limit the line goes through that row
     assert got.params[0, 0, 1] == pytest.approx((dx @ dy) / (dx @ dx), rel=1e-13)

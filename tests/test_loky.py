@@ -54,7 +54,7 @@ def make_frame(n: int = 400, size: int = 5) -> pd.DataFrame:
 
 def make_problem(n: int, size: int) -> Problem:
     rng = np.random.default_rng(n)
-    return Problem(
+    return Problem.from_columns(
         X=frozen(rng.normal(size=(1, n))),
         Y=frozen(rng.normal(size=(1, n))),
         w=frozen(np.ones(n)),
@@ -153,7 +153,7 @@ def test_progress_adds_up_and_ranges_are_few_even_for_groups_without_rows():
     seen: list[int] = []
     _loky.LokyBackend(n_jobs=2).fit(make_problem(500, 5), FitOptions(), seen.append)
     assert sum(seen) == 500
-    empty = Problem(
+    empty = Problem.from_columns(
         *(frozen(np.zeros((1, 0))),) * 2, frozen(np.zeros(0)), frozen(np.zeros(1_000_001, np.int64))
     )
     ranges = _loky._ranges(empty, 2)

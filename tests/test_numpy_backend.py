@@ -29,7 +29,7 @@ def problem(groups, origin=None):
     """A Problem of (X (k, n), Y (t, n), w (n,) or None) per group."""
     groups = [(np.atleast_2d(X), np.atleast_2d(Y), w) for X, Y, w in groups]
     counts = [Y.shape[1] for _, Y, _ in groups]
-    return Problem(
+    return Problem.from_columns(
         X=frozen(np.concatenate([X for X, _, _ in groups], axis=1)),
         Y=frozen(np.concatenate([Y for _, Y, _ in groups], axis=1)),
         w=frozen(np.concatenate([np.ones(Y.shape[1]) if w is None else w for _, Y, w in groups])),
@@ -346,7 +346,7 @@ def test_groups_without_enough_rows(precision):
 
 
 def test_no_groups_and_no_fitted_groups():
-    empty = Problem(np.empty((2, 0)), np.empty((1, 0)), np.empty(0), np.zeros(1, dtype=np.int64))
+    empty = Problem.from_columns(np.empty((2, 0)), np.empty((1, 0)), np.empty(0), np.zeros(1, dtype=np.int64))
     est = run(empty)
     assert est.params.shape == (0, 1, 3)
     assert est.corr.shape == (0, 1, 3)

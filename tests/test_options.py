@@ -615,7 +615,7 @@ def test_backends_of_the_users(backend: str) -> None:
     (problem, options), *more = mine.calls
     assert not more
     assert (problem.n_groups, problem.n_rows, problem.n_predictors, problem.n_targets) == (5, 80, 2, 2)
-    assert not any(a.flags.writeable for a in (problem.X, problem.Y, problem.w, problem.offsets))
+    assert not any(a.flags.writeable for a in (problem.Z, problem.offsets))
     assert options == FitOptions(
         intercept=True, min_nobs=4, precision="extended", on_collinear="drop", mad=False
     )

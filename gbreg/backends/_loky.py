@@ -20,6 +20,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from gbreg.backends import Progress
 from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._ranges import cores
+from gbreg.backends._rowops import CompiledRows
 from gbreg.errors import GbregWorkerError
 from gbreg.problem import Estimates, FitOptions, Problem
 
@@ -50,6 +51,7 @@ class LokyBackend:
 
     def __init__(self, n_jobs: int | None = None) -> None:
         self.n_jobs = n_jobs
+        self.rows = CompiledRows(n_jobs)
 
     def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
         jobs = self.n_jobs if self.n_jobs is not None and self.n_jobs > 0 else cores()

@@ -9,12 +9,11 @@ functions mirror ``fit_groups`` and ``extend_groups`` of `gbreg.kernels`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 
 from gbreg import kernels
-from gbreg.backends._packed import ExtendedScratch, FastScratch, Run, quiet
+from gbreg.backends._packed import ExtendedScratch, FastScratch, Run, lanes, quiet
 from gbreg.backends._ranges import run_tasks
 from gbreg.problem import FloatArray, IntArray
 
@@ -41,119 +40,111 @@ def over_blocks(run: Run, edges: IntArray, stage: Callable[..., None], *parts: F
 
 def fit_long_group(run: Run, g: int, token: object) -> None:
     """The fast path; notes in ``todo`` what needs the extended one."""
-    k, t = run.X.shape[0], run.Y.shape[0]
+    k, t = run.n_predictors, run.n_targets
     s = run.settings
     edges = block_edges(run, g)
     lo, hi = int(edges[0]), int(edges[-1])
     run.todo[g, 0] = 0
-    logs = [kernels.log_sum(run.w, a, b) for a, b in pairwise(edges)]
-    run.P[g, kernels.LOG_WSUM] = sum(logs)
+    run.P[g], run.T[g] = np.nan, np.nan
+    logs = np.empty((len(edges) - 1, 1))
+    over_blocks(run, edges, lambda some, part: kernels.block_logs(run.Z, some, part), logs)
+    run.P[g, kernels.LOG_WSUM] = in_order(logs)[0]
     if s.force_extended:
         run.todo[g, 0] = kernels.ASKED
         return
     f = FastScratch.make(k, t, hi - lo if s.mad else 0)
 
     def summed(stage: Callable[..., None], total: FloatArray, *args: object) -> None:
-        parts = np.zeros((len(edges) - 1, len(total)))
+        parts = np.empty((len(edges) - 1, len(total)))
 
         def blocks(some_edges: IntArray, some: FloatArray) -> None:
-            stage(run.X, run.Y, run.w, some_edges, token, f.ref, *args, some)
+            stage(run.Z, some_edges, token, f.ref, *args, *(lanes(len(a)) for a in (f.D, f.S)), some)
 
         over_blocks(run, edges, blocks, parts)
         total[:] = in_order(parts)
 
-    kernels.set_reference(run.X, run.Y, lo, token, s.intercept, f.ref)
-    summed(kernels.block_sums, f.sums)
-    kernels.set_mean(f.sums, s.intercept, f.mean)
-    summed(_with_row(kernels.block_cross, k), f.cross, f.mean)
-    smallest = kernels.factorise(token, hi - lo, f.ref, f.sums, f.mean, f.cross, f.factor, f.diag, s)
+    kernels.set_reference(run.Z, lo, hi, s.intercept, f.D, f.S, f.ref)
+    summed(kernels.block_moments, f.moments)
+    if not kernels.centre(token, s.intercept, f.moments, f.mean):
+        kernels.move_reference(1, f.mean, f.ref)
+        summed(kernels.block_moments, f.moments)
+        kernels.centre(token, s.intercept, f.moments, f.mean)
+    kernels.set_first(run.Z, lo, s.intercept, f.ref, f.mean, f.first)
+    wsum = float(f.moments[-1])
+    smallest = kernels.factorise(token, hi - lo, wsum, f.ref, f.mean, f.first, f.moments, f.factor, f.diag, s)
     if not smallest >= s.pivot:
         run.todo[g, 0] = kernels.ASKED
         return
-    wsum = float(f.sums[-1])
     run.rank[g, 0] = k + s.intercept
-    kernels.first_coef(token, f.cross, f.factor, f.diag, f.step, f.coef)
-    summed(_with_row(kernels.block_gradient, k), f.grad, f.mean, f.coef)
-    kernels.refine(token, wsum, s.intercept, f.factor, f.diag, f.grad, f.step, f.coef, f.low, f.shift)
-    kernels.write_pattern(
-        run.origin,
-        g,
-        token,
-        s.intercept,
-        wsum,
-        smallest,
-        f.ref,
-        f.mean,
-        f.cross,
-        f.factor,
-        f.diag,
-        f.step,
-        f.inverse,
-        run.P,
-    )
-    rss = np.empty(1)
+    kernels.first_coef(token, f.mean, f.moments, f.factor, f.step, f.coef, f.start)
+    summed(kernels.block_residuals, f.grad, f.coef, f.start)
+    kernels.refine(token, s.intercept, wsum, f.mean, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss)
+    shared = (f.ref, f.mean, f.moments, f.factor, f.step, f.inverse)
+    kernels.write_pattern(run.origin, g, token, s.intercept, wsum, smallest, *shared, run.P)
     for q in range(t):
-        summed(kernels.block_squares, rss, f.mean, f.coef, f.shift, q, f.resid, lo)
         code = kernels.judge_target(
-            run.Y, q, lo, hi, token, s, wsum, float(rss[0]), f.ref, f.mean, f.cross, f.coef
+            run.Z, lo, hi, token, q, s, wsum, float(f.rss[q]), f.ref, f.mean, f.first, f.moments, f.coef
         )
         if code < 0:
             run.todo[g, 1 + q] = kernels.ASKED
             continue
-        if code != kernels.OK:
-            rss[0] = 0.0
-        kernels.write_target(
-            run.origin,
-            g,
-            q,
-            token,
-            s.intercept,
-            float(rss[0]),
-            f.ref,
-            f.mean,
-            f.cross,
-            f.coef,
-            f.low,
-            f.shift,
-            run.T,
-        )
+        rss = float(f.rss[q]) if code == kernels.OK else 0.0
+        fitted = (f.ref, f.mean, f.moments, f.coef, f.low, f.shift)
+        kernels.write_target(run.origin, g, q, token, s.intercept, rss, *fitted, run.T)
         if s.mad:
-            run.T[g, q, kernels.MAD] = kernels.median_deviation(f.resid, hi - lo) if rss[0] > 0 else 0.0
+            run.T[g, q, kernels.MAD] = _long_deviation(run, edges, token, q, f) if rss > 0 else 0.0
         run.status[g, q] = code % 16
         run.flags[g, q] = code // 16
 
 
+def _long_deviation(run: Run, edges: IntArray, token: object, q: int, f: FastScratch) -> float:
+    lo = int(edges[0])
+
+    def blocks(some: IntArray) -> None:
+        kernels.block_deviations(run.Z, some, token, q, f.ref, f.mean, f.coef, f.shift, f.resid, lo)
+
+    over_blocks(run, edges, blocks)
+    return float(kernels.median_deviation(f.resid, int(edges[-1]) - lo))
+
+
 def extend_long_group(run: Run, g: int) -> None:
     """The extended path of the group, or of those of its targets that asked for it."""
-    k, t = run.X.shape[0], run.Y.shape[0]
+    k, t = run.n_predictors, run.n_targets
     s = run.settings
     edges = block_edges(run, g)
     lo, hi = int(edges[0]), int(edges[-1])
     e = ExtendedScratch.make(k, t, hi - lo if s.mad else 0)
     S, at = e.S, e.at
 
-    def summed(stage: Callable[..., None], base: int, width: int, *args: object) -> None:
+    def summed(base: int, width: int, stage: Callable[..., None]) -> None:
+        """``stage(edges, row, parts)`` over blocks, merged into S[base:]."""
         parts = np.zeros((len(edges) - 1, width, 2))
-
-        def blocks(some_edges: IntArray, some: FloatArray) -> None:
-            rows = () if stage is kernels.block_dd_sums else (np.empty_like(e.row),)
-            before = args[:1] if stage in (kernels.block_dd_sums, kernels.block_dd_squares) else ()
-            stage(*run.columns, some_edges, *before, S, at, *rows, *args[len(before) :], some)
-
-        over_blocks(run, edges, blocks, parts)
+        over_blocks(run, edges, lambda some, part: stage(some, np.empty_like(e.row), part), parts)
         kernels.dd_merge(parts, S, base)
 
+    def sums(some: IntArray, row: FloatArray, part: FloatArray) -> None:
+        kernels.block_dd_sums(run.Z, some, heavy, S, at, part)
+
+    def cross(some: IntArray, row: FloatArray, part: FloatArray) -> None:
+        kernels.block_dd_cross(run.Z, some, k, S, at, row, part)
+
+    def gradient(some: IntArray, row: FloatArray, part: FloatArray) -> None:
+        kernels.block_dd_gradient(run.Z, some, k, S, at, row, part)
+
+    def squares(some: IntArray, row: FloatArray, part: FloatArray) -> None:
+        kernels.block_dd_squares(run.Z, some, k, q, S, at, row, e.resid, lo, part)
+
     heavy = _scan_long_group(run, edges, e)
-    kernels.set_scale(run.X, run.Y, heavy, s.intercept, e.low, e.high, S, at, e.exponent)
-    kernels.set_reach(run.X, run.w, lo, hi, k + t, S, at)
-    summed(kernels.block_dd_sums, at.sums, at.reach - at.sums, heavy)
-    kernels.dd_set_mean(run.w, run.origin, g, k, k + t, heavy, s.intercept, S, at)
-    summed(kernels.block_dd_cross, at.cross, at.factor - at.cross)
+    kernels.set_scale(run.Z, heavy, s.intercept, e.low, e.high, S, at, e.exponent)
+    kernels.set_reach(run.Z, lo, hi, k, S, at)
+    summed(at.sums, at.reach - at.sums, sums)
+    kernels.dd_set_mean(run.Z, run.origin, g, k, heavy, s.intercept, S, at)
+    summed(at.cross, at.factor - at.cross, cross)
     smallest = kernels.dd_rank(run.origin, g, hi - lo, k, k + t, s, S, at, e.kept, e.known)
     for q in range(t):
         kernels.dd_first_coef(k, q, S, at, e.kept)
     for _ in range(2):
-        summed(kernels.block_dd_gradient, at.grad, at.step - at.grad)
+        summed(at.grad, at.step - at.grad, gradient)
         kernels.dd_refine(k, t, s.intercept, S, at, e.kept)
     whole = run.todo[g, 0] == kernels.ASKED
     fine = True
@@ -161,27 +152,11 @@ def extend_long_group(run: Run, g: int) -> None:
         fine = kernels.dd_write_pattern(
             g, k, s.intercept, smallest, S, at, e.exponent, e.kept, e.known, run.P, run.rank, run.dropped
         )
+    fitted = (S, at, e.exponent, e.kept, e.known, e.resid, run.T, run.status, run.flags)
     for q in range(t):
         if whole or run.todo[g, 1 + q] == kernels.ASKED:
-            summed(kernels.block_dd_squares, at.rss + q, 1, q, e.resid, lo)
-            kernels.dd_write_target(
-                run.origin,
-                g,
-                q,
-                hi - lo,
-                s,
-                smallest,
-                fine,
-                S,
-                at,
-                e.exponent,
-                e.kept,
-                e.known,
-                e.resid,
-                run.T,
-                run.status,
-                run.flags,
-            )
+            summed(at.rss + q, 1, squares)
+            kernels.dd_write_target(run.origin, g, q, hi - lo, s, smallest, fine, *fitted)
 
 
 def _scan_long_group(run: Run, edges: IntArray, e: ExtendedScratch) -> int:
@@ -191,21 +166,12 @@ def _scan_long_group(run: Run, edges: IntArray, e: ExtendedScratch) -> int:
     heavy = np.empty(len(low), dtype=np.int64)
 
     def blocks(some: IntArray, low: FloatArray, high: FloatArray, heavy: IntArray) -> None:
-        kernels.block_scan(*run.columns, some, low, high, heavy)
+        kernels.block_scan(run.Z, some, low, high, heavy)
 
     over_blocks(run, edges, blocks, low, high, heavy)
     e.low[:] = low.min(axis=0)
     e.high[:] = high.max(axis=0)
     return int(heavy[np.argmax(high[:, -1])])
-
-
-def _with_row(stage: Callable[..., None], k: int) -> Callable[..., None]:
-    """The stage with scratch for one row of its own, as its last argument but one."""
-
-    def with_row(*args: object) -> None:
-        stage(*args[:-1], np.empty(k), args[-1])
-
-    return with_row
 
 
 def in_order(parts: FloatArray) -> FloatArray:

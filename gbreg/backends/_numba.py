@@ -12,6 +12,7 @@ from gbreg.backends import Progress
 from gbreg.backends._long import extend_long_group, fit_long_group
 from gbreg.backends._packed import LONG_ROWS, ExtendedScratch, FastScratch, Run, as_token, quiet
 from gbreg.backends._ranges import cores, map_ranges, run_tasks
+from gbreg.backends._rowops import CompiledRows
 from gbreg.problem import Estimates, FitOptions, IntArray, Problem
 
 RANGE_ROWS = 1 << 16  # rows between two chances to stop
@@ -33,6 +34,7 @@ class NumbaBackend:
 
     def __init__(self, n_jobs: int | None = None) -> None:
         self.n_jobs = n_jobs
+        self.rows = CompiledRows(n_jobs)
 
     def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
         with quiet():
@@ -78,7 +80,7 @@ class NumbaBackend:
 
         def extended(part: IntArray) -> None:
             results = (run.P, run.T, run.status, run.flags, run.rank, run.dropped, run.todo)
-            scratch = ExtendedScratch.make(run.X.shape[0], run.Y.shape[0], room)
+            scratch = ExtendedScratch.make(run.n_predictors, run.n_targets, room)
             arguments: list[Any] = [*run.data, part, run.settings, *scratch, *results]
             with quiet():
                 kernels.extend_groups(*arguments)

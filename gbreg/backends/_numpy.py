@@ -136,9 +136,10 @@ def _rows(problem: Problem, g0: int, g1: int, counts: IntArray, fitted: BoolArra
         rows = np.flatnonzero(np.repeat(fitted, counts)) + problem.offsets[g0]
         counts = counts[fitted]
         origin = None if origin is None else origin[:, fitted]
-    w = problem.w[rows]
+    columns = np.ascontiguousarray(problem.Z[rows].T)
+    w = columns[-1]
     return Rows(
-        Z=np.concatenate([problem.X[:, rows], problem.Y[:, rows]]),
+        Z=columns[:-1],
         w=w,
         unweighted=bool((w == 1).all()),
         starts=np.cumsum(counts) - counts,

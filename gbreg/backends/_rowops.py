@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""`gbreg.rowops.RowOps`, compiled, in threads over ranges of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gbreg import kernels
+from gbreg.backends._ranges import cores
+from gbreg.problem import FloatArray, IntArray
+from gbreg.rowops import Codes, Packed
+
+SERIAL_ROWS = 100_000  # below this a second thread costs more than it brings
+MOST_PARTS = 8  # each part of the rows counts the rows of every group
+BLOCK_ROWS = 1 << 14  # rows whose places are known before their columns are moved
+STREAMS = 64  # places that rows can be written to at once; more of them miss the TLB
+SMALL_BYTES = 8 << 20  # rows that fit the cache are sorted in one step
+# 10 M rows of 64 bytes into 1 M groups: 0.07 s to 64 streams and then within them, 0.24 s to 256 streams.
+
+
+class CompiledRows:
+    """Row operations of the compiled backends.
+
+    Parameters
+    ----------
+    n_jobs : int, optional
+        Threads, as in `gbreg.backends._numba.NumbaBackend`.
+    """
+
+    def __init__(self, n_jobs: int | None = None) -> None:
+        self.n_jobs = n_jobs
+
+    def bounds(self, values: NDArray[Any]) -> tuple[int, int]:
+        cuts = self._cuts(len(values))
+        found = np.empty((len(cuts) - 1, 2), dtype=values.dtype)
+        self._over(cuts, lambda part, a, b: kernels.find_bounds(_plain(values[a:b]), found[part]))
+        return int(found[:, 0].min()), int(found[:, 1].max())
+
+    def number(self, digits: Sequence[tuple[NDArray[Any], int, int]], dtype: Any) -> Codes:
+        n = len(digits[0][0])
+        codes = np.zeros(n, dtype=dtype)
+
+        def work(part: int, a: int, b: int) -> None:
+            for values, low, base in digits:
+                kernels.add_digit(_plain(values[a:b]), low, base, codes[a:b])
+
+        self._over(self._cuts(n), work)
+        return codes
+
+    def count(self, codes: Codes, n_codes: int) -> IntArray:
+        counts, _ = self._counts(_plain(codes), 0, n_codes)
+        return np.asarray(counts.sum(axis=0)) if len(counts) > 1 else counts[0]
+
+    def pack(self, columns: Sequence[FloatArray], codes: Codes, offsets: IntArray) -> Packed:
+        codes = _plain(codes)
+        n_groups, n_used, width = len(offsets) - 1, int(offsets[-1]), len(columns)
+        shift = 0
+        if n_used * width * 8 > SMALL_BYTES:
+            while (n_groups - 1) >> shift >= STREAMS:
+                shift += 1
+        counts, ordered = self._counts(codes, shift, ((n_groups - 1) >> shift) + 1)
+        if ordered and shift:  # nothing to sort: rows go where the last one went
+            shift = 0
+            counts, _ = self._counts(codes, 0, n_groups)
+        starts = offsets[:-1][:: 1 << shift]
+        cursors = starts + np.cumsum(counts, axis=0) - counts
+        Z = np.empty((n_used, width))
+        moved = np.empty(n_used if shift else 0, dtype=codes.dtype)
+        cuts = self._cuts(len(codes))
+        check, least = np.zeros((len(cuts) - 1, width)), np.full((len(cuts) - 1, width), np.inf)
+
+        def move(part: int, a: int, b: int) -> None:
+            places = np.empty(min(BLOCK_ROWS, b - a), dtype=np.int64)
+            for lo in range(a, b, BLOCK_ROWS):
+                some = codes[lo : min(lo + BLOCK_ROWS, b)]
+                there = places[: len(some)]
+                kernels.find_places(some, shift, cursors[part], there)
+                for j, column in enumerate(columns):
+                    value, smallest = kernels.put_column(_plain(column[lo : lo + len(some)]), there, Z, j)
+                    check[part, j] += value
+                    least[part, j] = min(least[part, j], smallest)
+                if shift:
+                    kernels.put_codes(some, there, moved)
+
+        self._over(cuts, move)
+        if shift:
+            self._sort_streams(Z, _plain(moved), offsets, shift)
+        return Packed(Z, check.sum(axis=0) == 0, least.min(axis=0))
+
+    def _sort_streams(self, Z: FloatArray, codes: Codes, offsets: IntArray, shift: int) -> None:
+        """Within each stream, rows to their groups: in cache, which is why it was made."""
+        edges = np.append(offsets[:-1][:: 1 << shift], offsets[-1])
+        cursor = offsets[:-1].copy()
+        room = int(np.diff(edges).max(initial=0))
+
+        def work(part: int, a: int, b: int) -> None:
+            scratch = np.empty((room, Z.shape[1]))
+            for stream in range(part, len(edges) - 1, threads):
+                kernels.sort_rows(Z, edges[stream], edges[stream + 1], codes, cursor, scratch)
+
+        threads = self._threads(len(Z))
+        self._over(np.zeros(threads + 1, dtype=np.int64), work)
+
+    def _counts(self, codes: Codes, shift: int, size: int) -> tuple[IntArray, bool]:
+        """(parts, size) rows of each ``code >> shift`` in each part, and whether rows are in order."""
+        cuts = self._cuts(len(codes))
+        counts = np.zeros((len(cuts) - 1, size), dtype=np.int64)
+        ordered = np.zeros(len(cuts) - 1, dtype=np.bool_)
+
+        def work(part: int, a: int, b: int) -> None:
+            a = max(a - 1, 0) if part else a
+            ordered[part] = kernels.count_codes(codes[a:b], shift, counts[part])
+            if part and codes[a] >= 0:  # was looked at for its order only
+                counts[part, codes[a] >> shift] -= 1
+
+        self._over(cuts, work)
+        return counts, bool(ordered.all())
+
+    def _cuts(self, n: int) -> IntArray:
+        return np.linspace(0, n, self._threads(n) + 1).astype(np.int64)
+
+    def _threads(self, n: int) -> int:
+        if self.n_jobs is not None and self.n_jobs > 0:
+            return min(self.n_jobs, MOST_PARTS)
+        return 1 if self.n_jobs is None and n < SERIAL_ROWS else min(cores(), MOST_PARTS)
+
+    @staticmethod
+    def _over(cuts: IntArray, work: Callable[[int, int, int], None]) -> None:
+        spans = [(part, int(cuts[part]), int(cuts[part + 1])) for part in range(len(cuts) - 1)]
+        if len(spans) == 1:
+            work(*spans[0])
+            return
+        with ThreadPoolExecutor(len(spans), thread_name_prefix="gbreg") as pool:
+            for future in [pool.submit(work, *span) for span in spans]:
+                future.result()
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Of the one flavour that kernels are compiled for: contiguous and read-only."""
+    view = np.ascontiguousarray(values).view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""Numbering rows and sorting them into groups, in numpy.
+
+A backend may bring faster operations of its own as ``rows`` (`gbreg.backends._rowops`);
+whoever does them, the results are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gbreg.problem import BoolArray, FloatArray, IntArray
+
+Codes = NDArray[Any]  # (n,) int32, or int64 if there are more than 2**31 groups; -1: in no group
+
+
+class Packed(NamedTuple):
+    """Rows sorted by group, their numbers side by side."""
+
+    Z: FloatArray  # (n_used, columns)
+    finite: BoolArray  # (columns,) whether every value is
+    least: FloatArray  # (columns,) smallest value, inf for none
+
+
+class RowOps(Protocol):
+    """What has to be done with all rows of a frame before they can be fitted."""
+
+    def bounds(self, values: NDArray[Any]) -> tuple[int, int]:
+        """Minimum and maximum of integers (n,), n > 0."""
+
+    def number(self, digits: Sequence[tuple[NDArray[Any], int, int]], dtype: Any) -> Codes:
+        """Mixed-radix numbers of rows; each digit is (values, smallest, base), the last varies fastest."""
+
+    def count(self, codes: Codes, n_codes: int) -> IntArray:
+        """(n_codes,) rows of each code; negative ones are left out."""
+
+    def pack(self, columns: Sequence[FloatArray], codes: Codes, offsets: IntArray) -> Packed:
+        """Rows with a code, sorted by it and otherwise in their order; ``offsets`` say where groups begin.
+
+        May stop early, with ``finite`` False somewhere and Z unfinished, if a value is not finite.
+        """
+
+
+def code_type(n_codes: int) -> Any:
+    return np.int32 if n_codes <= np.iinfo(np.int32).max else np.int64
+
+
+class NumpyRows:
+    """`RowOps` in numpy."""
+
+    def bounds(self, values: NDArray[Any]) -> tuple[int, int]:
+        return int(values.min()), int(values.max())
+
+    def number(self, digits: Sequence[tuple[NDArray[Any], int, int]], dtype: Any) -> Codes:
+        codes = np.zeros(len(digits[0][0]), dtype=dtype)
+        for values, low, base in digits:
+            codes *= dtype(base)
+            codes += (values - values.dtype.type(low)).astype(dtype)
+        return codes
+
+    def count(self, codes: Codes, n_codes: int) -> IntArray:
+        if codes.min(initial=0) < 0:
+            codes = codes[codes >= 0]
+        return np.bincount(codes, minlength=n_codes)
+
+    def pack(self, columns: Sequence[FloatArray], codes: Codes, offsets: IntArray) -> Packed:
+        order = stable_order(codes, len(offsets) - 1)
+        rows = slice(None) if len(order) == len(codes) and is_range(order) else order
+        Z = np.empty((len(order), len(columns)))
+        finite = np.ones(len(columns), dtype=np.bool_)
+        least = np.full(len(columns), np.inf)
+        for j, column in enumerate(columns):
+            values = column[rows]
+            Z[:, j] = values
+            with np.errstate(all="ignore"):  # the sum is one pass; most columns need no more
+                finite[j] = np.isfinite(np.add.reduce(values)) or np.isfinite(values).all()
+            least[j] = values.min(initial=np.inf)
+        return Packed(Z, finite, least)
+
+
+NUMPY = NumpyRows()
+
+
+def stable_order(codes: Codes, n_codes: int) -> IntArray:
+    """Rows sorted by code, equal ones in their order; without rows of negative code.
+
+    numpy sorts uint16 by counting, so digits of 16 bits from the lowest up take linear time.
+    """
+    if len(codes) < 2 or (codes[1:] >= codes[:-1]).all():
+        return np.arange(np.count_nonzero(codes < 0), len(codes))
+    rows = None
+    if codes.min() < 0:
+        rows = np.flatnonzero(codes >= 0)
+        codes = codes[rows]
+    order = np.argsort(codes.astype(np.uint16), kind="stable")  # astype keeps the low digit
+    shift = 16
+    while (n_codes - 1) >> shift > 0:
+        digit = (codes >> shift).astype(np.uint16)
+        order = order[np.argsort(digit[order], kind="stable")]
+        shift += 16
+    return order if rows is None else rows[order]
+
+
+def is_range(order: IntArray) -> bool:
+    """Whether a permutation of range(n) is range(n) itself."""
+    return len(order) == 0 or bool(
+        order[0] == 0 and order[-1] == len(order) - 1 and (np.diff(order) > 0).all()
+    )
