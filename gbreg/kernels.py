@@ -242,11 +242,11 @@ def add_digit(values: Any, low: int, base: int, codes: Any) -> None:
 
 
 @kernel
-def count_codes(codes: Any, shift: int, counts: IntArray) -> bool:
-    """How many rows have each ``code >> shift``, into counts; whether codes never decrease."""
+def count_codes(codes: Any, lo: int, hi: int, shift: int, counts: IntArray) -> bool:
+    """How many of rows lo:hi have each ``code >> shift``, into counts; whether codes never decrease."""
     ordered = True
-    last = codes[0] if codes.shape[0] > 0 else 0
-    for i in range(codes.shape[0]):
+    last = codes[lo - 1] if 0 < lo < hi else -1
+    for i in range(lo, hi):
         code = codes[i]
         ordered = ordered and code >= last
         last = code

@@ -113,10 +113,7 @@ class CompiledRows:
         ordered = np.zeros(len(cuts) - 1, dtype=np.bool_)
 
         def work(part: int, a: int, b: int) -> None:
-            a = max(a - 1, 0) if part else a
-            ordered[part] = kernels.count_codes(codes[a:b], shift, counts[part])
-            if part and codes[a] >= 0:  # was looked at for its order only
-                counts[part, codes[a] >> shift] -= 1
+            ordered[part] = kernels.count_codes(codes, a, b, shift, counts[part])
 
         self._over(cuts, work)
         return counts, bool(ordered.all())
