@@ -98,10 +98,12 @@ def test_peer(peer, name):
         np.testing.assert_allclose(answer.errors[order], errors, rtol=RTOL)
 
 
-def test_polars_of_a_frame_that_is_streamed(monkeypatch):
-    pytest.importorskip("polars")
-    monkeypatch.setattr(load("polars"), "SMALL", 10)
-    test_peer("polars", "W3")
+@pytest.mark.parametrize("peer", ["polars", "pandas"])
+def test_peer_that_treats_long_frames_in_another_way(peer, monkeypatch):
+    for module in NEEDS[peer]:
+        pytest.importorskip(module)
+    monkeypatch.setattr(load(peer), "SMALL", 10)
+    test_peer(peer, "W3")
 
 
 def test_elimination_in_blocks(monkeypatch):

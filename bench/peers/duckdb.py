@@ -24,7 +24,7 @@ def prepare(frame: pd.DataFrame, which: Workload) -> State:
     """The frame is registered, not copied.
 
     An arrow table instead: 0.85x to 1.2x. A native table with ``perfect_ht_threshold = 24``: 0.65x
-    (W3), 0.8x (W6), 1.2x (W2), but loading it takes longer than the query.
+    (W3), 0.8x (W6), 1.2x (W2), but loading it takes another 0.2x to 0.4x.
     """
     connection = duckdb.connect()
     connection.register("frame", frame)
