@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from data import fit, lstsq, make_frame
+from workloads import fit, founders, group_rows, lstsq, make
 
 
 @pytest.mark.parametrize("groups", [1_000, 4_000, 12_000])
 @pytest.mark.parametrize("backend", ["numba", "numpy", "loky"])
 def test_founders(benchmark, groups, backend):
-    frame = make_frame(groups, 5, 2, 1)
-    fit(frame, backend)  # compiles the kernels and starts the workers
-    result = benchmark(fit, frame, backend)
+    which = founders(groups)
+    frame = make(which)
+    fit(frame, which, backend=backend)  # compiles the kernels and starts the workers
+    result = benchmark(fit, frame, which, backend=backend)
     got = result.params["y0"].loc[7].to_numpy()
-    np.testing.assert_allclose(got, lstsq(frame, 7)[0], rtol=1e-9)
+    np.testing.assert_allclose(got, lstsq(group_rows(frame, which, [7]), which)[0], rtol=1e-9)
     assert result.bse.notna().all().all()
     assert result.mad.notna().all().all()

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""What is paid once per process: importing gbreg, and the first fit, which compiles.
+
+``python bench/first_call.py``
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from measure import in_fresh_process, table
+
+BACKENDS = ["numba", "numpy", "loky"]
+RUNS = 5
+PROGRAM = """
+import time
+from workloads import fit, founders, make
+which = founders(1000)
+frame = make(which)
+start = time.perf_counter()
+import gbreg
+imported = time.perf_counter()
+fit(frame, which, backend={backend!r})
+print(imported - start, time.perf_counter() - imported)
+"""
+
+
+def first_call(backend: str, runs: int = RUNS) -> tuple[float, float]:
+    """Median seconds of ``import gbreg`` (after pandas) and of the first fit, in fresh processes."""
+    imported, fitted = np.median(
+        [in_fresh_process(PROGRAM.format(backend=backend)) for _ in range(runs)], axis=0
+    )
+    return float(imported), float(fitted)
+
+
+def first_calls() -> str:
+    rows = []
+    for backend in BACKENDS:
+        imported, fitted = first_call(backend)
+        rows.append([backend, f"{imported:.3f}", f"{fitted:.2f}"])
+    return table(["first call in a fresh process", "import gbreg (s)", "first fit (s)"], rows)
+
+
+if __name__ == "__main__":
+    print(first_calls())
