@@ -49,6 +49,13 @@ if numba.config.DISABLE_JIT:  # the same in plain Python, which raises where mac
         bh, bl = _split(b)
         return ((ah * bh - p) + ah * bl + al * bh) + al * bl
 
+    def prefetch(table: Any, row: int) -> None:
+        """Ask for a row of an array that will be needed soon."""
+
+    def hash_place(value: int, shift: int) -> int:
+        """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4)."""
+        return (int(value) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> int(shift)
+
     def lanes_add_products(S: Any, a: int, place: int, D: Any, j: int, m: int) -> None:
         """With ``v`` = weights * D[j]: ``S[place] += v``, and ``S[a + i] += v * D[i]`` for i < m.
 
@@ -104,6 +111,26 @@ else:
     def product_error(a: float, b: float, p: float) -> float:
         """``a * b - p`` exactly, for ``p = a * b`` rounded: one fused multiply-add."""
         return float(_fma(a, b, -p))
+
+    @kernel
+    def hash_place(value: int, shift: int) -> int:
+        """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4)."""
+        return np.int64((np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(shift))
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def prefetch(typingctx: Any, table: Any, row: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            rows = context.make_array(signature.args[0])(context, builder, args[0])
+            flat = builder.mul(args[1], builder.extract_value(rows.shape, 1))
+            byte = ir.IntType(8).as_pointer()
+            place = builder.bitcast(builder.gep(rows.data, [flat]), byte)
+            flag = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            builder.call(function, [place, *(ir.Constant(flag, value) for value in (0, 3, 1))])
+            return context.get_dummy_value()
+
+        return types.void(table, types.intp), codegen
 
     # Lanes as vectors of LLVM: its optimiser does not find them by itself where arrays might overlap,
     # and takes several times as long to compile.

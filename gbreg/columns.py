@@ -306,7 +306,8 @@ def _numbers(values: Any, what: str, kinds: str) -> Numbers:
     kind, size = values.dtype.kind, values.dtype.itemsize
     if kind not in "iu" or size < 8:  # float64 holds them
         if plain:
-            return Numbers(np.asarray(values).astype(np.float64, copy=False))
+            array = values.to_numpy() if isinstance(values, pd.Series) else values  # asarray is slower
+            return Numbers(array.astype(np.float64, copy=False))
         return Numbers(values.to_numpy(dtype=np.float64, na_value=np.nan))
     whole = np.dtype(np.int64 if kind == "i" else np.uint64)
     if plain:

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 from gbreg._jit import (
     LANES,
+    hash_place,
     inlined,
     kernel,
     lanes_add,
@@ -41,6 +42,7 @@ from gbreg._jit import (
     lanes_load,
     lanes_sum,
     ldexp,
+    prefetch,
     product_error,
 )
 from gbreg.problem import FloatArray, IntArray
@@ -53,6 +55,7 @@ WSUM, LOG_WSUM, PIVOT, CENTER = 0, 1, 2, 3  # places in P
 LEVEL, RESID_NORM, TARGET_NORM, MAD, PARAMS = 0, 1, 2, 3, 4  # places in T
 ASKED, LONG = 1, 2  # values in todo
 
+AHEAD = 16  # rows between asking for memory and using it
 HEAD = 64  # rows whose mean is the reference; a multiple of LANES
 CANCELLED = 0.5  # least centred over uncentred sum of squares before the reference is moved
 SMALLEST_NORMAL = 2.0**-1022
@@ -239,6 +242,56 @@ def add_digit(values: Any, low: int, base: int, codes: Any) -> None:
     """``codes = codes * base + (values - low)``."""
     for i in range(values.shape[0]):
         codes[i] = codes[i] * base + (values[i] - low)
+
+
+@kernel
+def find_distinct(
+    values: IntArray,
+    lo: int,
+    shift: int,
+    table: IntArray,
+    n_found: int,
+    uniques: IntArray,
+    codes: Any,
+) -> tuple[int, int]:
+    """Number values from row lo on by first appearance; returns the row where room ran out, and n_found.
+
+    table (2^(64 - shift), 2) has a value and its code + 1, or 0 where it is free; uniques (half of that)
+    the values found so far.
+    """
+    mask = table.shape[0] - 1
+    last = values.shape[0] - 1
+    i = lo
+    room = True
+    while i <= last and room:
+        prefetch(table, hash_place(values[min(i + AHEAD, last)], shift))
+        value = values[i]
+        place = hash_place(value, shift)
+        while table[place, 1] != 0 and table[place, 0] != value:
+            place = (place + 1) & mask
+        if table[place, 1] == 0:
+            room = n_found < uniques.shape[0]
+            if room:
+                uniques[n_found] = value
+                n_found += 1
+                table[place, 0] = value
+                table[place, 1] = n_found
+        if room:
+            codes[i] = table[place, 1] - 1
+            i += 1
+    return i, n_found
+
+
+@kernel
+def fill_table(uniques: IntArray, shift: int, table: IntArray) -> None:
+    """Put values known to be distinct into an empty table."""
+    mask = table.shape[0] - 1
+    for i in range(uniques.shape[0]):
+        place = hash_place(uniques[i], shift)
+        while table[place, 1] != 0:
+            place = (place + 1) & mask
+        table[place, 0] = uniques[i]
+        table[place, 1] = i + 1
 
 
 @kernel

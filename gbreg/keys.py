@@ -45,7 +45,7 @@ class _Digit(NamedTuple):
     low: int  # the smallest, which counts as 0
     base: int
     missing: bool  # whether values below low stand for a missing key
-    level: Any  # (present codes) -> Index of their values
+    level: Any  # (present codes, name) -> Index of their values
 
 
 def find_groups(frame: pd.DataFrame, grouping: Grouping) -> Groups:
@@ -194,26 +194,32 @@ def _as_list(value: Any, kinds: Any) -> list[Any]:
 
 
 def _digits(frame: pd.DataFrame, grouping: Grouping, ops: RowOps) -> list[_Digit] | None:
-    """Turn each key into a digit, if all are columns of small integers, booleans or categories."""
+    """Turn each key into a digit, if all are columns of integers, booleans, strings or categories.
+
+    Strings only where Arrow holds them: Python's would have to be looked at one by one.
+    """
     labels = grouping.labels
     if labels is None or not grouping.sort or not len(frame):
         return None
-    digits, total, limit = [], 1, max(4 * len(frame), 65536)
+    digits, total = [], 1
+    limit = max(4 * len(frame), 65536)  # of numbers, most of which may be of no group
     for label in labels:
         if label in frame.index.names:
             return None
         column = column_at(frame, label, "by")
         if isinstance(column.dtype, pd.CategoricalDtype):
             digit = _category_digit(column, grouping, alone=len(labels) == 1)
+        elif isinstance(column.dtype, pd.StringDtype):
+            digit = _string_digit(column, grouping, ops)
         else:
-            digit = _integer_digit(column, ops)
+            digit = _integer_digit(column, limit, ops)
         if digit is None or (total := total * digit.base) > limit:
             return None
         digits.append(digit)
     return digits
 
 
-def _integer_digit(column: pd.Series[Any], ops: RowOps) -> _Digit | None:
+def _integer_digit(column: pd.Series[Any], limit: int, ops: RowOps) -> _Digit | None:
     dtype = column.dtype
     if not isinstance(dtype, np.dtype) or dtype.kind not in "biu":
         return None
@@ -228,12 +234,50 @@ def _integer_digit(column: pd.Series[Any], ops: RowOps) -> _Digit | None:
             return None
     values = values.astype(np.int64, copy=False)
     low, high = ops.bounds(values)
+    codes, base, distinct = values, high - low + 1, None
+    if base > limit:
+        codes, distinct = ops.distinct(values)
+        low, base = 0, len(distinct)
 
-    def level(present: IntArray) -> pd.Index[Any]:
-        keys: pd.Index[Any] = pd.Index((present + low).astype(dtype) + dtype.type(start))
-        return keys
+    def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
+        own = present + low if distinct is None else distinct[present]
+        return pd.Index(own.astype(dtype) + dtype.type(start), name=name)
 
-    return _Digit(values, low, high - low + 1, False, level)
+    return _Digit(codes, low, base, False, level)
+
+
+def _string_digit(column: pd.Series[Any], grouping: Grouping, ops: RowOps) -> _Digit | None:
+    """None where Arrow does not hold the strings, or a missing one is a group."""
+    arrow = getattr(column.array, "__arrow_array__", lambda: None)()
+    if arrow is None or (arrow.null_count and not grouping.dropna):
+        return None
+    codes = np.empty(len(column), dtype=np.int32)
+    words: dict[int, pd.Index[Any]] = {}
+
+    def encode(part: int, lo: int, hi: int) -> None:
+        whole = arrow.slice(lo, hi - lo).dictionary_encode()
+        pieces = whole.chunks if hasattr(whole, "chunks") else [whole]  # they share their dictionary
+        if not pieces:
+            words[part] = pd.Index([], dtype=column.dtype)
+            return
+        words[part] = pd.Index(pieces[-1].dictionary.to_numpy(zero_copy_only=False), dtype=column.dtype)
+        indices = [piece.indices.fill_null(-1).to_numpy(zero_copy_only=False) for piece in pieces]
+        np.concatenate(indices, out=codes[lo:hi])
+
+    ops.over(len(column), encode)
+    found = [words[part] for part in sorted(words)]
+    numbers, distinct = pd.factorize(found[0].append(found[1:]), sort=True)
+    places = np.split(numbers.astype(np.int32), np.cumsum([len(some) for some in found])[:-1])
+
+    def number(part: int, lo: int, hi: int) -> None:  # the last place is for -1
+        np.take(np.append(places[part], np.int32(-1)), codes[lo:hi], out=codes[lo:hi], mode="wrap")
+
+    ops.over(len(column), number)
+
+    def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
+        return distinct.take(present).rename(name)
+
+    return _Digit(codes, 0, max(len(distinct), 1), bool(arrow.null_count), level)
 
 
 def _category_digit(column: pd.Series[Any], grouping: Grouping, alone: bool) -> _Digit | None:
@@ -244,10 +288,11 @@ def _category_digit(column: pd.Series[Any], grouping: Grouping, alone: bool) -> 
     if (missing and not grouping.dropna) or not (grouping.observed or alone):
         return None
 
-    def level(present: IntArray) -> pd.Index[Any]:
+    def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
         if not grouping.observed:
             present = np.arange(len(dtype.categories))
-        return pd.CategoricalIndex(pd.Categorical.from_codes(present, dtype=dtype))  # type: ignore[arg-type, unused-ignore]
+        values = pd.Categorical.from_codes(present, dtype=dtype)  # type: ignore[arg-type, unused-ignore]
+        return pd.CategoricalIndex(values, name=name)
 
     return _Digit(codes, 0, max(len(dtype.categories), 1), missing, level)
 
@@ -262,7 +307,7 @@ def _mixed_radix(digits: list[_Digit], labels: Sequence[Hashable], ops: RowOps) 
     sizes = ops.count(codes, n_codes)
     occupied = np.flatnonzero(sizes)
     if len(digits) == 1:
-        keys = digits[0].level(occupied).rename(labels[0])
+        keys = digits[0].level(occupied, labels[0])
         return Groups(codes, sizes, None if len(keys) == n_codes else occupied, keys)
     levels, positions, rest = [], [], occupied
     for digit in reversed(digits):

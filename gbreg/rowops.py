@@ -7,7 +7,7 @@ whoever does them, the results are the same to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -29,11 +29,17 @@ class Packed(NamedTuple):
 class RowOps(Protocol):
     """What has to be done with all rows of a frame before they can be fitted."""
 
+    def over(self, n: int, work: Callable[[int, int, int], None]) -> None:
+        """``work(part, lo, hi)`` for each part of n rows."""
+
     def bounds(self, values: NDArray[Any]) -> tuple[int, int]:
         """Minimum and maximum of integers (n,), n > 0."""
 
     def number(self, digits: Sequence[tuple[NDArray[Any], int, int]], dtype: Any) -> Codes:
         """Mixed-radix numbers of rows; each digit is (values, smallest, base), the last varies fastest."""
+
+    def distinct(self, values: IntArray) -> tuple[Codes, IntArray]:
+        """Numbers of int64 values by size, and the distinct values, sorted."""
 
     def count(self, codes: Codes, n_codes: int) -> IntArray:
         """(n_codes,) rows of each code; negative ones are left out."""
@@ -52,15 +58,24 @@ def code_type(n_codes: int) -> Any:
 class NumpyRows:
     """`RowOps` in numpy."""
 
+    def over(self, n: int, work: Callable[[int, int, int], None]) -> None:
+        work(0, 0, n)
+
     def bounds(self, values: NDArray[Any]) -> tuple[int, int]:
         return int(values.min()), int(values.max())
 
     def number(self, digits: Sequence[tuple[NDArray[Any], int, int]], dtype: Any) -> Codes:
+        if len(digits) == 1 and digits[0][0].dtype == dtype and digits[0][1] == 0:
+            return digits[0][0]
         codes = np.zeros(len(digits[0][0]), dtype=dtype)
         for values, low, base in digits:
             codes *= dtype(base)
             codes += (values - values.dtype.type(low)).astype(dtype)
         return codes
+
+    def distinct(self, values: IntArray) -> tuple[Codes, IntArray]:
+        uniques, codes = np.unique(values, return_inverse=True)
+        return codes.astype(code_type(len(uniques))), uniques
 
     def count(self, codes: Codes, n_codes: int) -> IntArray:
         if codes.min(initial=0) < 0:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from pandas.testing import assert_index_equal
 
 import gbreg
 from gbreg import keys
+from gbreg.backends._rowops import CompiledRows
 from gbreg.errors import ColumnError, GbregWarning, SpecError
 from gbreg.layout import make_layout
 from gbreg.rowops import NUMPY
@@ -422,3 +424,48 @@ def test_errors_of_a_callable_are_not_touched() -> None:
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         make_layout(FRAME, Grouping(broken))
+
+
+def make_hashed_keys(n: int = 2000) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    words = np.array(["bb", "a", "ÿ", "zz", "", "A", "é", "😀", "\uffff"], dtype=object)
+    frame = pd.DataFrame({"x": rng.normal(size=n), "y": rng.normal(size=n), "i": rng.integers(0, 3, n)})
+    frame["str"] = pd.Series(words[rng.integers(0, len(words), n)]).astype("string[pyarrow]")
+    frame["gaps"] = frame["str"].where(rng.random(n) > 0.1)
+    frame["python"] = frame["gaps"].astype("string[python]")
+    halves = [["q", "p"] * (n // 4), ["p", "r"] * (n // 4)]
+    frame["chunks"] = pd.Series(
+        pd.arrays.ArrowStringArray(
+            pa.chunked_array([pa.array(half, type=pa.large_string()) for half in halves])
+        )
+    )
+    frame["id"] = rng.integers(-(2**60), 2**60, 50)[rng.integers(0, 50, n)]
+    frame["uint"] = frame["id"].to_numpy().view(np.uint64) >> np.uint64(1)
+    return frame
+
+
+@pytest.mark.parametrize("options", [{}, {"sort": False}, {"dropna": False}], ids=str)
+@pytest.mark.parametrize(
+    "by",
+    ["str", "gaps", "python", "chunks", "id", "uint", ["str", "i"], ["id", "str"], ["gaps", "chunks", "i"]],
+    ids=str,
+)
+def test_hashed_keys_are_those_of_pandas_on_any_number_of_threads(by: Any, options: dict[str, bool]) -> None:
+    frame = make_hashed_keys()
+    want = keys._ask_pandas(frame, Grouping(by, **options))
+    assert_index_equal(want.keys, frame.groupby(by, **options).size().index, exact=True)
+    for ops in (NUMPY, CompiledRows(1), CompiledRows(3)):
+        layout = make_layout(frame, Grouping(by, **options), ops)
+        assert_index_equal(layout.keys, want.keys, exact=True)
+        np.testing.assert_array_equal(layout.codes, want.codes)
+
+
+@pytest.mark.parametrize("n_distinct", [1, 2047, 2048, 2049, 9000])
+def test_hash_tables_grow(n_distinct: int) -> None:
+    rng = np.random.default_rng(n_distinct)
+    values = rng.integers(-(2**63), 2**63 - 1, n_distinct)[rng.integers(0, n_distinct, 12000)]
+    uniques, codes = np.unique(values, return_inverse=True)
+    for threads in (1, 2, 5):
+        got = CompiledRows(threads).distinct(values)
+        np.testing.assert_array_equal(got[0], codes)
+        np.testing.assert_array_equal(got[1], uniques)
