@@ -14,12 +14,22 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from gbreg._cache import keep
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
     """Compile on first call: no GIL, IEEE division, no reassociation of floats."""
     compiled: F = numba.njit(nogil=True, error_model="numpy", fastmath=False)(function)
+    return compiled
+
+
+def entry(function: F) -> F:
+    """A kernel that Python calls: once compiled it is kept on disk."""
+    compiled = kernel(function)
+    if not numba.config.DISABLE_JIT:
+        keep(compiled)
     return compiled
 
 
@@ -81,9 +91,15 @@ if numba.config.DISABLE_JIT:  # the same in plain Python, which raises where mac
         S[a + k] += v
         S[a + k + 1] += v * r
 
-    def lanes_load(out: Any, a: int, Z: Any, i: int, j: int, ref: float) -> None:
-        """``out[a] = Z[i : i + LANES, j] - ref``."""
-        out[a] = Z[i : i + LANES, j] - ref
+    def lanes_load(D: Any, j: int, Z: Any, i: int, hi: int, ref: float) -> None:
+        """``D[j] = Z[i : i + LANES, j] - ref``; the row before hi stands for those that are not there."""
+        for lane in range(LANES):
+            D[j, lane] = Z[min(i + lane, hi - 1), j] - ref
+
+    def lanes_load_weights(D: Any, j: int, Z: Any, i: int, hi: int) -> None:
+        """``D[j] = Z[i : i + LANES, j]``; 0 for rows from hi on."""
+        for lane in range(LANES):
+            D[j, lane] = Z[i + lane, j] if i + lane < hi else 0.0
 
     def lanes_add(out: Any, a: int, u: Any, i: int) -> None:
         """``out[a] += u[i]``."""
@@ -232,24 +248,49 @@ else:
 
         return types.void(out, types.intp, u, types.intp), codegen
 
+    def _column(
+        context: Any, builder: Any, kind: Any, Z: Any, i: Any, hi: Any, j: Any
+    ) -> tuple[Any, list[Any]]:
+        """LANES values of column j from row i on; the last one stands for those from hi on; which are not."""
+        rows = context.make_array(kind)(context, builder, Z)
+        width = builder.extract_value(rows.shape, 1)
+        last = builder.sub(hi, ir.Constant(hi.type, 1))
+        vector, there = ir.Constant(_VECTOR, ir.Undefined), []
+        for lane in range(LANES):
+            row = builder.add(i, ir.Constant(i.type, lane))
+            there.append(builder.icmp_signed("<", row, hi))
+            row = builder.select(there[-1], row, last)
+            place = builder.gep(rows.data, [builder.add(builder.mul(row, width), j)])
+            value = builder.load(place, align=8)
+            vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), lane))
+        return vector, there
+
     @intrinsic  # type: ignore[untyped-decorator]
-    def lanes_load(typingctx: Any, out: Any, a: Any, Z: Any, i: Any, j: Any, ref: Any) -> Any:
+    def lanes_load(typingctx: Any, D: Any, j: Any, Z: Any, i: Any, hi: Any, ref: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kinds = signature.args
-            to = _rows_of(context, builder, kinds[0], args[0])(args[1])
-            rows = context.make_array(kinds[2])(context, builder, args[2])
-            width = builder.extract_value(rows.shape, 1)
-            flat = builder.add(builder.mul(args[3], width), args[4])
-            vector = ir.Constant(_VECTOR, ir.Undefined)
-            for lane in range(LANES):
-                value = builder.load(builder.gep(rows.data, [flat]), align=8)
-                vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), lane))
-                flat = builder.add(flat, width)
+            to = _rows_of(context, builder, signature.args[0], args[0])(args[1])
+            vector, _ = _column(context, builder, signature.args[2], args[2], args[3], args[4], args[1])
             builder.store(builder.fsub(vector, _splat(builder, args[5])), to, align=8)
             return context.get_dummy_value()
 
         at = types.intp
-        return types.void(out, at, Z, at, at, types.float64), codegen
+        return types.void(D, at, Z, at, at, types.float64), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def lanes_load_weights(typingctx: Any, D: Any, j: Any, Z: Any, i: Any, hi: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            to = _rows_of(context, builder, signature.args[0], args[0])(args[1])
+            vector, there = _column(context, builder, signature.args[2], args[2], args[3], args[4], args[1])
+            for lane in range(LANES):
+                at = ir.Constant(ir.IntType(32), lane)
+                value = builder.extract_element(vector, at)
+                value = builder.select(there[lane], value, ir.Constant(_DOUBLE, 0.0))
+                vector = builder.insert_element(vector, value, at)
+            builder.store(vector, to, align=8)
+            return context.get_dummy_value()
+
+        at = types.intp
+        return types.void(D, at, Z, at, at), codegen
 
     @intrinsic  # type: ignore[untyped-decorator]
     def lanes_sum(typingctx: Any, u: Any, i: Any) -> Any:

@@ -85,6 +85,8 @@ class Numbers:
 
 def is_label(value: object) -> bool:
     """Whether ``value`` can be one column label: a hashable scalar, or a tuple of such."""
+    if type(value) is str:
+        return True
     if isinstance(value, tuple):
         return all(part is None or is_label(part) for part in value)
     if value is None or callable(value) or isinstance(value, (pd.Grouper, Column, slice)):

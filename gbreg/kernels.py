@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 from gbreg._jit import (
     LANES,
+    entry,
     hash_place,
     inlined,
     kernel,
@@ -40,6 +41,7 @@ from gbreg._jit import (
     lanes_add_residuals,
     lanes_add_square,
     lanes_load,
+    lanes_load_weights,
     lanes_sum,
     ldexp,
     prefetch,
@@ -225,7 +227,7 @@ def median_deviation(values: FloatArray, n: int) -> float:
 # ``codes`` (n,) are the groups of rows, negative for none.
 
 
-@kernel
+@entry
 def find_bounds(values: Any, bounds: Any) -> None:
     """Minimum and maximum into bounds (2,); there is at least one value."""
     least = values[0]
@@ -237,14 +239,14 @@ def find_bounds(values: Any, bounds: Any) -> None:
     bounds[1] = most
 
 
-@kernel
+@entry
 def add_digit(values: Any, low: int, base: int, codes: Any) -> None:
     """``codes = codes * base + (values - low)``."""
     for i in range(values.shape[0]):
         codes[i] = codes[i] * base + (values[i] - low)
 
 
-@kernel
+@entry
 def find_distinct(
     values: IntArray,
     lo: int,
@@ -282,7 +284,7 @@ def find_distinct(
     return i, n_found
 
 
-@kernel
+@entry
 def fill_table(uniques: IntArray, shift: int, table: IntArray) -> None:
     """Put values known to be distinct into an empty table."""
     mask = table.shape[0] - 1
@@ -294,7 +296,7 @@ def fill_table(uniques: IntArray, shift: int, table: IntArray) -> None:
         table[place, 1] = i + 1
 
 
-@kernel
+@entry
 def count_codes(codes: Any, lo: int, hi: int, shift: int, counts: IntArray) -> bool:
     """How many of rows lo:hi have each ``code >> shift``, into counts; whether codes never decrease."""
     ordered = True
@@ -308,7 +310,7 @@ def count_codes(codes: Any, lo: int, hi: int, shift: int, counts: IntArray) -> b
     return ordered
 
 
-@kernel
+@entry
 def find_places(codes: Any, shift: int, cursor: IntArray, places: IntArray) -> None:
     """Where each row goes, -1 for nowhere; cursor holds the next place of each ``code >> shift``."""
     for i in range(codes.shape[0]):
@@ -321,7 +323,7 @@ def find_places(codes: Any, shift: int, cursor: IntArray, places: IntArray) -> N
             places[i] = -1
 
 
-@kernel
+@entry
 def put_column(values: FloatArray, places: IntArray, Z: FloatArray, j: int) -> tuple[float, float]:
     """Values to column j of Z; NaN unless all are finite, and the smallest."""
     check = 0.0
@@ -336,14 +338,14 @@ def put_column(values: FloatArray, places: IntArray, Z: FloatArray, j: int) -> t
     return check, least
 
 
-@kernel
+@entry
 def put_codes(codes: Any, places: IntArray, out: Any) -> None:
     for i in range(codes.shape[0]):
         if places[i] >= 0:
             out[places[i]] = codes[i]
 
 
-@kernel
+@entry
 def sort_rows(Z: FloatArray, lo: int, hi: int, codes: Any, cursor: IntArray, scratch: FloatArray) -> None:
     """Rows lo:hi of Z to where the cursor of their group stands; scratch (hi - lo, width)."""
     for i in range(lo, hi):
@@ -386,16 +388,9 @@ def log_sum(Z: FloatArray, lo: int, hi: int) -> float:
 def load_rows(Z: FloatArray, i: int, hi: int, ref: FloatArray, D: FloatArray) -> None:
     """Rows from i on, less ref, into D (c + 1, LANES); their weights into its last row."""
     c = ref.shape[0]
-    if i + LANES <= hi:
-        for j in range(c):
-            lanes_load(D, j, Z, i, j, ref[j])
-        lanes_load(D, c, Z, i, c, 0.0)
-    else:
-        clear_lanes(D, c + 1)
-        for m in range(hi - i):
-            for j in range(c):
-                D[j, m] = Z[i + m, j] - ref[j]
-            D[c, m] = Z[i + m, c]
+    for j in range(c):
+        lanes_load(D, j, Z, i, hi, ref[j])
+    lanes_load_weights(D, c, Z, i, hi)
 
 
 @inlined
@@ -857,7 +852,7 @@ def forget(g: int, P: FloatArray, T: FloatArray) -> None:
     T[g, :, :] = math.nan
 
 
-@kernel
+@entry
 def fit_groups(
     Z: FloatArray,
     offsets: IntArray,
@@ -1557,7 +1552,7 @@ def clear(S: FloatArray, start: int, stop: int) -> None:
         put(S, a, 0.0, 0.0)
 
 
-@kernel
+@entry
 def extend_groups(
     Z: FloatArray,
     offsets: IntArray,
@@ -1639,13 +1634,13 @@ def extend_groups(
 # ``edges``, one row of ``parts`` (and so on) a block.
 
 
-@kernel
+@entry
 def block_logs(Z: FloatArray, edges: IntArray, parts: FloatArray) -> None:
     for b in range(parts.shape[0]):
         parts[b, 0] = log_sum(Z, edges[b], edges[b + 1])
 
 
-@kernel
+@entry
 def block_moments(
     Z: FloatArray,
     edges: IntArray,
@@ -1659,7 +1654,7 @@ def block_moments(
         sum_moments(Z, edges[b], edges[b + 1], token, ref, D, S, parts[b])
 
 
-@kernel
+@entry
 def block_residuals(
     Z: FloatArray,
     edges: IntArray,
@@ -1675,7 +1670,7 @@ def block_residuals(
         sum_residuals(Z, edges[b], edges[b + 1], token, ref, coef, start, D, S, parts[b])
 
 
-@kernel
+@entry
 def block_deviations(
     Z: FloatArray,
     edges: IntArray,
@@ -1691,7 +1686,7 @@ def block_deviations(
     final_residuals(Z, edges[0], edges[-1], token, q, ref, mean, coef, shift, resid, edges[0] - place)
 
 
-@kernel
+@entry
 def block_scan(
     Z: FloatArray,
     edges: IntArray,
@@ -1703,7 +1698,7 @@ def block_scan(
         heavy[b] = scan(Z, edges[b], edges[b + 1], low[b], high[b])
 
 
-@kernel
+@entry
 def block_dd_sums(
     Z: FloatArray,
     edges: IntArray,
@@ -1716,7 +1711,7 @@ def block_dd_sums(
         dd_add_sums(Z, edges[b], edges[b + 1], heavy, S, at, parts[b], 0)
 
 
-@kernel
+@entry
 def block_dd_cross(
     Z: FloatArray,
     edges: IntArray,
@@ -1730,7 +1725,7 @@ def block_dd_cross(
         dd_add_cross(Z, edges[b], edges[b + 1], k, S, at, row, parts[b], 0)
 
 
-@kernel
+@entry
 def block_dd_gradient(
     Z: FloatArray,
     edges: IntArray,
@@ -1744,7 +1739,7 @@ def block_dd_gradient(
         dd_add_gradient(Z, edges[b], edges[b + 1], k, S, at, row, parts[b], 0)
 
 
-@kernel
+@entry
 def block_dd_squares(
     Z: FloatArray,
     edges: IntArray,
@@ -1761,7 +1756,7 @@ def block_dd_squares(
         dd_add_squares(Z, edges[b], edges[b + 1], k, q, S, at, row, parts[b], 0, resid, first)
 
 
-@kernel
+@entry
 def dd_merge(parts: FloatArray, S: FloatArray, base: int) -> None:
     """Sum of parts (blocks, width, 2) over the blocks, in order, into S[base:base + width]."""
     clear(S, base, base + parts.shape[1])

@@ -171,11 +171,11 @@ def test_numbered_here_and_by_pandas_alike(by: list[str], rows: list[int], optio
         ("low", True),
         ("category", True),
         (["int", "bool", "category"], True),
-        ("gaps", False),
-        ("extremes", False),
+        ("gaps", True),
+        ("extremes", True),
         ("Int64", False),
         ("float", False),
-        (["int", "gaps"], False),
+        (["int", "gaps"], True),
     ],
 )
 def test_which_keys_are_numbered_here(by: Any, mine: bool) -> None:
