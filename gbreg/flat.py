@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from gbreg.errors import SpecError
-from gbreg.spec import INTERCEPT
+from gbreg.spec import INTERCEPT, check_fraction
 from gbreg.suggest import nearest
+from gbreg.tables import as_words
 
 if TYPE_CHECKING:
     from gbreg.result import GroupFit
@@ -55,6 +56,41 @@ def term_name(target: Hashable, term: Hashable, ending: str, suffix: str, interc
     """``{target}_intercept{ending}{suffix}`` or ``{target}_slope_{predictor}{ending}{suffix}``."""
     middle = "intercept" if intercept and term == INTERCEPT else f"slope_{text(term)}"
     return f"{text(target)}_{middle}{ending}{suffix}"
+
+
+def tidy(fit: GroupFit, conf_level: float) -> pd.DataFrame:
+    """See `GroupFit.tidy`."""
+    check_fraction("conf_level", conf_level)
+    made = fit.statistics
+    low, high = made.conf_int(1 - conf_level)
+    columns = {
+        "estimate": fit.estimates.params,
+        "std_error": made.bse,
+        "statistic": made.tvalues,
+        "p_value": made.pvalues,
+        "conf_low": low,
+        "conf_high": high,
+    }
+    return long_frame(fit.keys, {"target": fit.targets, "term": fit.terms}, columns)
+
+
+def glance(fit: GroupFit) -> pd.DataFrame:
+    """See `GroupFit.glance`."""
+    made = fit.statistics
+    columns: dict[str, Any] = {
+        "nobs": made.nobs,
+        "df_resid": made.df_resid,
+        "r_squared": made.rsquared,
+        "adj_r_squared": made.rsquared_adj,
+        "sigma": made.sigma,
+        "rms": made.rms,
+        "mad": fit.estimates.mad,
+        "aic": made.aic,
+        "bic": made.bic,
+        "log_lik": made.llf,
+        "status": as_words(fit.estimates.status.ravel()),
+    }
+    return long_frame(fit.keys, {"target": fit.targets}, columns)
 
 
 def to_frame(fit: GroupFit, suffix: str, stats: Sequence[str] | None) -> pd.DataFrame:
