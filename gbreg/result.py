@@ -268,7 +268,17 @@ class GroupFit:
         """
         return FrameRows(self, frame, missing, by).predict()
 
-    fittedvalues = predict
+    def fittedvalues(
+        self, frame: pd.DataFrame, *, missing: Literal["nan", "raise"] = "nan", by: Any = None
+    ) -> pd.DataFrame:
+        """`predict` under statsmodels' name, for the frame of the fit.
+
+        statsmodels gives the rows that took part. Here the frame, its weights and ``where`` are
+        not kept, so a row that was left out of the fit has a fitted value too, as long as its
+        predictors and its group's coefficients are there: also where its target is missing, its
+        weight is zero, or ``where`` did not select it.
+        """
+        return self.predict(frame, missing=missing, by=by)
 
     def resid(
         self, frame: pd.DataFrame, *, missing: Literal["nan", "raise"] = "nan", by: Any = None

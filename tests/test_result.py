@@ -278,7 +278,20 @@ def test_predictions_are_intercept_plus_slopes_on_the_callers_rows() -> None:
             want = a + b * FRAME["x"][rows] + c * FRAME["z"][rows]
             np.testing.assert_allclose(got[target][rows], want, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(fit.resid(FRAME), FRAME[["dX", "dY"]] - got, atol=1e-13)
-    pd.testing.assert_frame_equal(fit.fittedvalues(FRAME), got)
+
+
+def test_fitted_values_are_predictions_also_of_rows_that_took_no_part() -> None:
+    frame = FRAME.reset_index(drop=True)
+    frame.loc[0, "dX"], frame.loc[1, "w"], frame.loc[2, "x"] = np.nan, 0.0, np.nan
+    fit = fitted(frame, where=frame.index != 3)
+    got = fit.fittedvalues(frame)
+    pd.testing.assert_frame_equal(got, fit.predict(frame), check_exact=True)
+    assert got.index[got["dX"].isna()].tolist() == [2]
+    with pytest.raises(gbreg.MissingDataError, match="1 of 240 rows"):
+        fit.fittedvalues(frame, missing="raise")
+    renamed = frame.rename(columns={"sector": "s"})
+    by = [renamed["s"], renamed["row"]]
+    pd.testing.assert_frame_equal(fit.fittedvalues(renamed, by=by), got, check_exact=True)
 
 
 @pytest.mark.parametrize("intercept", [True, False])
