@@ -6,6 +6,7 @@ from __future__ import annotations
 import keyword
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,7 @@ PER_TARGET = (
     "digits",
 )
 STATS = (*TERM_ENDINGS, *PER_TARGET)
+UNREADABLE = (SyntaxError, TokenError, NameError, ValueError)  # a name, to the parser of DataFrame.eval
 DEFAULT = ("params", "bse", "rms", "mad", "nobs", "status")
 
 
@@ -169,15 +171,19 @@ def _check_eval(pull: str, target: str, pairs: Sequence[tuple[str, str | None]],
     names = [target, rms, *(name for pair in pairs for name in pair if name is not None)]
     if clash := [name for name, count in Counter(names).items() if count > 1]:
         raise SpecError(f"several columns of the formula {pull!r} are called {clash}; rename them")
-    frame = pd.DataFrame([np.sqrt(np.arange(len(names)) + 2.0)], columns=names)
+    if ticks := [name for name in names if "`" in name]:  # ends the quoting: the rest would run as code
+        raise SpecError(f"DataFrame.eval cannot run {pull!r}: backticks in {ticks}; rename the columns")
+    try:
+        frame = pd.DataFrame([np.sqrt(np.arange(len(names)) + 2.0)], columns=names)
+        outcome: Any = frame.eval(pull)
+        got = float(outcome.iloc[0])
+    except RecursionError as error:
+        raise SpecError(f"{len(pairs)} terms make a formula too long for DataFrame.eval") from error
+    except UNREADABLE as error:
+        raise SpecError(f"DataFrame.eval cannot run {pull!r}: {error}; rename the columns") from error
     value = dict(zip(names, frame.to_numpy()[0], strict=True))
     fitted = sum(value[name] * (1.0 if column is None else value[column]) for name, column in pairs)
     want = (value[target] - fitted) / value[rms]
-    try:
-        outcome: Any = frame.eval(pull)
-        got = float(outcome.iloc[0])
-    except Exception as error:  # whatever pandas' parser raises
-        raise SpecError(f"DataFrame.eval cannot run {pull!r}: {error}; rename the columns") from error
     if not abs(got - want) <= 1e-9 * abs(want):
         raise SpecError(f"DataFrame.eval takes a name in {pull!r} for something else; rename the columns")
 
