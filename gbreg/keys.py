@@ -8,14 +8,17 @@ without hashing.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from gbreg import distinct
 from gbreg.columns import check_labels, column_at, is_label
+from gbreg.distinct import Keys
 from gbreg.errors import ColumnError, GbregError, SpecError, warn
 from gbreg.problem import IntArray
 from gbreg.spec import Grouping
@@ -271,7 +274,34 @@ def _mixed_radix(digits: list[_Digit], labels: Sequence[Hashable]) -> Groups:
 
 
 def _ask_pandas(frame: pd.DataFrame, grouping: Grouping) -> Groups:
+    """Let pandas group the rows; those that differ, if it could not be interrupted with all of them."""
     grouping = _without_groupers(frame, grouping)
+    keys = _columns_and_levels(frame, grouping) if len(frame) > distinct.PIECE else []
+    if not any(map(distinct.holds_the_interpreter, keys)):
+        return _groups_of_all_rows(frame, grouping)
+    with _hashing():
+        first, place = distinct.distinct_rows(keys)
+    few = pd.DataFrame(index=pd.RangeIndex(len(first)))
+    by: list[Any] = [key.take(first) for key in keys]
+    by = [key.set_axis(few.index) if isinstance(key, pd.Series) else key for key in by]
+    groups = _groups_of_all_rows(few, replace(grouping, by=by, level=None))
+    return groups._replace(codes=groups.codes[place])
+
+
+def _columns_and_levels(frame: pd.DataFrame, grouping: Grouping) -> list[Keys]:
+    """Values of the keys, levels as Index, whose dtype pandas keeps; none if there are other keys."""
+    wanted: Any = grouping.labels or ()
+    if grouping.level is not None:
+        wanted = _as_list(grouping.level, (list, tuple))
+    return [
+        frame.index.get_level_values(key)
+        if grouping.level is not None or key in frame.index.names
+        else column_at(frame, key, "by")
+        for key in wanted
+    ]
+
+
+def _groups_of_all_rows(frame: pd.DataFrame, grouping: Grouping) -> Groups:
     seen = _groupby(frame, replace(grouping, observed=True))
     codes = _row_codes(seen)
     sizes = seen.size()
@@ -287,7 +317,7 @@ def _ask_pandas(frame: pd.DataFrame, grouping: Grouping) -> Groups:
 
 def _groupby(frame: pd.DataFrame, grouping: Grouping) -> Any:
     """``frame.groupby`` with all its arguments, and its factorisation done."""
-    try:
+    with _hashing():
         groupby = frame.groupby(
             by=grouping.by,
             level=grouping.level,
@@ -296,11 +326,17 @@ def _groupby(frame: pd.DataFrame, grouping: Grouping) -> Any:
             dropna=grouping.dropna,
         )
         groupby.ngroups  # noqa: B018  (lazy: unhashable keys are found here)
+    return groupby
+
+
+@contextmanager
+def _hashing() -> Iterator[None]:
+    try:
+        yield
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
         raise SpecError(f"by= holds keys that cannot be hashed: {error}") from error
-    return groupby
 
 
 def _row_codes(groupby: Any) -> IntArray:
