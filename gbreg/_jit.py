@@ -131,7 +131,8 @@ else:
     @kernel
     def hash_place(value: int, shift: int) -> int:
         """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4)."""
-        return np.int64((np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(shift))
+        product = np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)
+        return np.int64(product >> np.uint64(shift))  # type: ignore[return-value]
 
     @intrinsic  # type: ignore[untyped-decorator]
     def prefetch(typingctx: Any, table: Any, row: Any) -> Any:

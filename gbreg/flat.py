@@ -6,14 +6,16 @@ from __future__ import annotations
 import keyword
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from gbreg.errors import SpecError
-from gbreg.spec import INTERCEPT
+from gbreg.spec import INTERCEPT, check_fraction
 from gbreg.suggest import nearest
+from gbreg.tables import as_words
 
 if TYPE_CHECKING:
     from gbreg.result import GroupFit
@@ -36,6 +38,7 @@ PER_TARGET = (
     "digits",
 )
 STATS = (*TERM_ENDINGS, *PER_TARGET)
+UNREADABLE = (SyntaxError, TokenError, NameError, ValueError)  # a name, to the parser of DataFrame.eval
 DEFAULT = ("params", "bse", "rms", "mad", "nobs", "status")
 
 
@@ -55,6 +58,41 @@ def term_name(target: Hashable, term: Hashable, ending: str, suffix: str, interc
     """``{target}_intercept{ending}{suffix}`` or ``{target}_slope_{predictor}{ending}{suffix}``."""
     middle = "intercept" if intercept and term == INTERCEPT else f"slope_{text(term)}"
     return f"{text(target)}_{middle}{ending}{suffix}"
+
+
+def tidy(fit: GroupFit, conf_level: float) -> pd.DataFrame:
+    """See `GroupFit.tidy`."""
+    check_fraction("conf_level", conf_level)
+    made = fit.statistics
+    low, high = made.conf_int(1 - conf_level)
+    columns = {
+        "estimate": fit.estimates.params,
+        "std_error": made.bse,
+        "statistic": made.tvalues,
+        "p_value": made.pvalues,
+        "conf_low": low,
+        "conf_high": high,
+    }
+    return long_frame(fit.keys, {"target": fit.targets, "term": fit.terms}, columns)
+
+
+def glance(fit: GroupFit) -> pd.DataFrame:
+    """See `GroupFit.glance`."""
+    made = fit.statistics
+    columns: dict[str, Any] = {
+        "nobs": made.nobs,
+        "df_resid": made.df_resid,
+        "r_squared": made.rsquared,
+        "adj_r_squared": made.rsquared_adj,
+        "sigma": made.sigma,
+        "rms": made.rms,
+        "mad": fit.estimates.mad,
+        "aic": made.aic,
+        "bic": made.bic,
+        "log_lik": made.llf,
+        "status": as_words(fit.estimates.status.ravel()),
+    }
+    return long_frame(fit.keys, {"target": fit.targets}, columns)
 
 
 def to_frame(fit: GroupFit, suffix: str, stats: Sequence[str] | None) -> pd.DataFrame:
@@ -133,15 +171,19 @@ def _check_eval(pull: str, target: str, pairs: Sequence[tuple[str, str | None]],
     names = [target, rms, *(name for pair in pairs for name in pair if name is not None)]
     if clash := [name for name, count in Counter(names).items() if count > 1]:
         raise SpecError(f"several columns of the formula {pull!r} are called {clash}; rename them")
-    frame = pd.DataFrame([np.sqrt(np.arange(len(names)) + 2.0)], columns=names)
+    if ticks := [name for name in names if "`" in name]:  # ends the quoting: the rest would run as code
+        raise SpecError(f"DataFrame.eval cannot run {pull!r}: backticks in {ticks}; rename the columns")
+    try:
+        frame = pd.DataFrame([np.sqrt(np.arange(len(names)) + 2.0)], columns=names)
+        outcome: Any = frame.eval(pull)
+        got = float(outcome.iloc[0])
+    except RecursionError as error:
+        raise SpecError(f"{len(pairs)} terms make a formula too long for DataFrame.eval") from error
+    except UNREADABLE as error:
+        raise SpecError(f"DataFrame.eval cannot run {pull!r}: {error}; rename the columns") from error
     value = dict(zip(names, frame.to_numpy()[0], strict=True))
     fitted = sum(value[name] * (1.0 if column is None else value[column]) for name, column in pairs)
     want = (value[target] - fitted) / value[rms]
-    try:
-        outcome: Any = frame.eval(pull)
-        got = float(outcome.iloc[0])
-    except Exception as error:  # whatever pandas' parser raises
-        raise SpecError(f"DataFrame.eval cannot run {pull!r}: {error}; rename the columns") from error
     if not abs(got - want) <= 1e-9 * abs(want):
         raise SpecError(f"DataFrame.eval takes a name in {pull!r} for something else; rename the columns")
 

@@ -2,50 +2,28 @@
 """Which row belongs to which group, and what the groups are called: as pandas says.
 
 The keys are those of ``frame.groupby(...).size().index``, always. pandas finds them,
-unless the columns are small integers, booleans or categories: those are numbered here,
-without hashing.
+unless `gbreg.numbering` can number the columns faster.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from gbreg import distinct
 from gbreg.columns import check_labels, column_at, is_label
+from gbreg.distinct import Keys
 from gbreg.errors import ColumnError, GbregError, SpecError, warn
+from gbreg.numbering import Groups, find_digits, mixed_radix
 from gbreg.problem import IntArray
-from gbreg.rowops import NUMPY, Codes, RowOps, code_type
+from gbreg.rowops import NUMPY, RowOps, code_type
 from gbreg.spec import Grouping
 from gbreg.suggest import nearest
-
-
-class Groups(NamedTuple):
-    """The group of each row.
-
-    Group c of the numbering is called ``keys[i]`` where ``occupied[i] == c``; numbers
-    that are not in ``occupied`` (None: all are) have no row and no key.
-    """
-
-    codes: Codes  # (n,), -1: in no group
-    sizes: IntArray  # rows of each number; all codes are below its length
-    occupied: IntArray | None  # (g,), increasing
-    keys: pd.Index[Any]  # (g,)
-
-
-class _Digit(NamedTuple):
-    """One key, numbered: its part of a mixed-radix number."""
-
-    values: NDArray[Any]  # (n,) integers
-    low: int  # the smallest, which counts as 0
-    base: int
-    missing: bool  # whether values below low stand for a missing key
-    level: Any  # (present codes, name) -> Index of their values
 
 
 def find_groups(frame: pd.DataFrame, grouping: Grouping) -> Groups:
@@ -72,9 +50,9 @@ def find_groups(frame: pd.DataFrame, grouping: Grouping) -> Groups:
 def number_rows(frame: pd.DataFrame, grouping: Grouping, ops: RowOps = NUMPY) -> Groups:
     """`find_groups` without its warning."""
     check_grouping(frame, grouping)
-    digits = _digits(frame, grouping, ops)
+    digits = find_digits(frame, grouping, ops)
     if digits is not None:
-        return _mixed_radix(digits, grouping.labels or (), ops)
+        return mixed_radix(digits, grouping.labels or (), ops)
     return _ask_pandas(frame, grouping)
 
 
@@ -190,142 +168,38 @@ def _as_list(value: Any, kinds: Any) -> list[Any]:
     return list(value) if isinstance(value, kinds) else [value]
 
 
-# numbered here
-
-
-def _digits(frame: pd.DataFrame, grouping: Grouping, ops: RowOps) -> list[_Digit] | None:
-    """Turn each key into a digit, if all are columns of integers, booleans, strings or categories.
-
-    Strings only where Arrow holds them: Python's would have to be looked at one by one.
-    """
-    labels = grouping.labels
-    if labels is None or not grouping.sort or not len(frame):
-        return None
-    digits, total = [], 1
-    limit = max(4 * len(frame), 65536)  # of numbers, most of which may be of no group
-    for label in labels:
-        if label in frame.index.names:
-            return None
-        column = column_at(frame, label, "by")
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            digit = _category_digit(column, grouping, alone=len(labels) == 1)
-        elif isinstance(column.dtype, pd.StringDtype):
-            digit = _string_digit(column, grouping, ops)
-        else:
-            digit = _integer_digit(column, limit, ops)
-        if digit is None or (total := total * digit.base) > limit:
-            return None
-        digits.append(digit)
-    return digits
-
-
-def _integer_digit(column: pd.Series[Any], limit: int, ops: RowOps) -> _Digit | None:
-    dtype = column.dtype
-    if not isinstance(dtype, np.dtype) or dtype.kind not in "biu":
-        return None
-    values = column.to_numpy()
-    if dtype.kind == "b":
-        values = values.view(np.uint8)
-    start = 0
-    if dtype == np.uint64:  # differences from the smallest may fit where the values do not
-        start = int(values.min())
-        values = values - values.min()
-        if values.max() > np.iinfo(np.int64).max:
-            return None
-    values = values.astype(np.int64, copy=False)
-    low, high = ops.bounds(values)
-    codes, base, distinct = values, high - low + 1, None
-    if base > limit:
-        codes, distinct = ops.distinct(values)
-        low, base = 0, len(distinct)
-
-    def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
-        own = present + low if distinct is None else distinct[present]
-        return pd.Index(own.astype(dtype) + dtype.type(start), name=name)
-
-    return _Digit(codes, low, base, False, level)
-
-
-def _string_digit(column: pd.Series[Any], grouping: Grouping, ops: RowOps) -> _Digit | None:
-    """None where Arrow does not hold the strings, or a missing one is a group."""
-    arrow = getattr(column.array, "__arrow_array__", lambda: None)()
-    if arrow is None or (arrow.null_count and not grouping.dropna):
-        return None
-    codes = np.empty(len(column), dtype=np.int32)
-    words: dict[int, pd.Index[Any]] = {}
-
-    def encode(part: int, lo: int, hi: int) -> None:
-        whole = arrow.slice(lo, hi - lo).dictionary_encode()
-        pieces = whole.chunks if hasattr(whole, "chunks") else [whole]  # they share their dictionary
-        if not pieces:
-            words[part] = pd.Index([], dtype=column.dtype)
-            return
-        words[part] = pd.Index(pieces[-1].dictionary.to_numpy(zero_copy_only=False), dtype=column.dtype)
-        indices = [piece.indices.fill_null(-1).to_numpy(zero_copy_only=False) for piece in pieces]
-        np.concatenate(indices, out=codes[lo:hi])
-
-    ops.over(len(column), encode)
-    found = [words[part] for part in sorted(words)]
-    numbers, distinct = pd.factorize(found[0].append(found[1:]), sort=True)
-    places = np.split(numbers.astype(np.int32), np.cumsum([len(some) for some in found])[:-1])
-
-    def number(part: int, lo: int, hi: int) -> None:  # the last place is for -1
-        np.take(np.append(places[part], np.int32(-1)), codes[lo:hi], out=codes[lo:hi], mode="wrap")
-
-    ops.over(len(column), number)
-
-    def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
-        return distinct.take(present).rename(name)
-
-    return _Digit(codes, 0, max(len(distinct), 1), bool(arrow.null_count), level)
-
-
-def _category_digit(column: pd.Series[Any], grouping: Grouping, alone: bool) -> _Digit | None:
-    """None where pandas adds groups: a missing category, or (several keys) all combinations."""
-    dtype: Any = column.dtype
-    codes = column.cat.codes.to_numpy().astype(np.int64)
-    missing = bool(codes.min() < 0)
-    if (missing and not grouping.dropna) or not (grouping.observed or alone):
-        return None
-
-    def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
-        if not grouping.observed:
-            present = np.arange(len(dtype.categories))
-        values = pd.Categorical.from_codes(present, dtype=dtype)  # type: ignore[arg-type, unused-ignore]
-        return pd.CategoricalIndex(values, name=name)
-
-    return _Digit(codes, 0, max(len(dtype.categories), 1), missing, level)
-
-
-def _mixed_radix(digits: list[_Digit], labels: Sequence[Hashable], ops: RowOps) -> Groups:
-    """Combine the numbers of the keys; the order of the result is that of the sorted keys."""
-    n_codes = math.prod(digit.base for digit in digits)
-    codes = ops.number([(d.values, d.low, d.base) for d in digits], code_type(n_codes))
-    for digit in digits:
-        if digit.missing:
-            codes[digit.values < digit.low] = -1
-    sizes = ops.count(codes, n_codes)
-    occupied = np.flatnonzero(sizes)
-    if len(digits) == 1:
-        keys = digits[0].level(occupied, labels[0])
-        return Groups(codes, sizes, None if len(keys) == n_codes else occupied, keys)
-    levels, positions, rest = [], [], occupied
-    for digit in reversed(digits):
-        rest, own = np.divmod(rest, digit.base)
-        seen = np.zeros(digit.base, dtype=np.bool_)
-        seen[own] = True
-        levels.append(digit.level(np.flatnonzero(seen)))
-        positions.append((np.cumsum(seen) - 1)[own])
-    order: Any = {"levels": levels[::-1], "codes": positions[::-1], "names": list(labels)}
-    keys = pd.MultiIndex(**order, verify_integrity=False)
-    return Groups(codes, sizes, None if len(occupied) == n_codes else occupied, keys)
-
-
 # numbered by pandas
 
 
 def _ask_pandas(frame: pd.DataFrame, grouping: Grouping) -> Groups:
+    """Let pandas group the rows; those that differ, if it could not be interrupted with all of them."""
     grouping = _without_groupers(frame, grouping)
+    keys = _columns_and_levels(frame, grouping) if len(frame) > distinct.PIECE else []
+    if not any(map(distinct.holds_the_interpreter, keys)):
+        return _groups_of_all_rows(frame, grouping)
+    with _hashing():
+        first, place = distinct.distinct_rows(keys)
+    few = pd.DataFrame(index=pd.RangeIndex(len(first)))
+    by: list[Any] = [key.take(first) for key in keys]
+    by = [key.set_axis(few.index) if isinstance(key, pd.Series) else key for key in by]
+    groups = _groups_of_all_rows(few, replace(grouping, by=by, level=None))
+    return groups._replace(codes=groups.codes[place])
+
+
+def _columns_and_levels(frame: pd.DataFrame, grouping: Grouping) -> list[Keys]:
+    """Values of the keys, levels as Index, whose dtype pandas keeps; none if there are other keys."""
+    wanted: Any = grouping.labels or ()
+    if grouping.level is not None:
+        wanted = _as_list(grouping.level, (list, tuple))
+    return [
+        frame.index.get_level_values(key)
+        if grouping.level is not None or key in frame.index.names
+        else column_at(frame, key, "by")
+        for key in wanted
+    ]
+
+
+def _groups_of_all_rows(frame: pd.DataFrame, grouping: Grouping) -> Groups:
     seen = _groupby(frame, replace(grouping, observed=True))
     codes = _row_codes(seen)
     sizes = seen.size()
@@ -341,7 +215,7 @@ def _ask_pandas(frame: pd.DataFrame, grouping: Grouping) -> Groups:
 
 def _groupby(frame: pd.DataFrame, grouping: Grouping) -> Any:
     """``frame.groupby`` with all its arguments, and its factorisation done."""
-    try:
+    with _hashing():
         groupby = frame.groupby(
             by=grouping.by,
             level=grouping.level,
@@ -350,11 +224,17 @@ def _groupby(frame: pd.DataFrame, grouping: Grouping) -> Any:
             dropna=grouping.dropna,
         )
         groupby.ngroups  # noqa: B018  (lazy: unhashable keys are found here)
+    return groupby
+
+
+@contextmanager
+def _hashing() -> Iterator[None]:
+    try:
+        yield
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
         raise SpecError(f"by= holds keys that cannot be hashed: {error}") from error
-    return groupby
 
 
 def _row_codes(groupby: Any) -> IntArray:

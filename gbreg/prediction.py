@@ -4,19 +4,116 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gbreg import flat
 from gbreg.columns import Column, Numbers, check_labels, read_column
+from gbreg.errors import ColumnError, MissingDataError, SpecError
 from gbreg.keys import find_groups, find_keys
 from gbreg.layout import exact_difference
 from gbreg.problem import BoolArray, Estimates, FloatArray, IntArray
-from gbreg.spec import Grouping
+from gbreg.spec import Grouping, check_choice
+from gbreg.tables import labels
+
+if TYPE_CHECKING:
+    from gbreg.result import GroupFit
 
 Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear + targets
+
+
+class FrameRows:
+    """A fit at the rows of one frame, which may be any.
+
+    Inside, targets are less the origins of their groups: a residual is the difference of two small
+    numbers, whatever the size of the target.
+    """
+
+    def __init__(self, fit: GroupFit, frame: pd.DataFrame, missing: str, by: Any) -> None:
+        check_choice("missing", missing, ("nan", "raise"))
+        grouping = fit.spec.grouping
+        if by is not None:
+            grouping = Grouping(by=by, dropna=False)  # a missing key is looked up like any other
+        if grouping is None:
+            raise SpecError(
+                "the keys of this fit were values aligned with its rows, or code, which are not kept; "
+                "give those of this frame as by="
+            )
+        self.fit = fit
+        self.frame = frame
+        X = self._read(fit.spec.linear, "linear")
+        self.groups = groups_of_rows(frame, grouping, fit.keys)
+        drop = fit.spec.options.on_collinear == "drop"
+        self.fitted = predicted(fit.estimates, X, self.groups, fit.origins, drop)  # (t, n), less origins
+        if missing == "raise":
+            self._check_complete(X)
+
+    def predict(self) -> pd.DataFrame:
+        return self._on_rows(self._with_origin())
+
+    def resid(self) -> pd.DataFrame:
+        return self._on_rows(self._observed() - self.fitted)
+
+    def both(self) -> pd.DataFrame:
+        """Fitted values and residuals of each target side by side, columns numbered."""
+        values = np.stack([self._with_origin(), self._observed() - self.fitted], axis=-1)
+        return pd.DataFrame(
+            values.swapaxes(0, 1).reshape(len(self.frame), 2 * len(values)), index=self.frame.index
+        )
+
+    def _check_complete(self, X: Sequence[Numbers]) -> None:
+        lost, why = reasons(self.fitted, self.groups, X)
+        if lost.any():
+            first = self.frame.index[np.flatnonzero(lost)[:3]].tolist()
+            raise MissingDataError(
+                f"{lost.sum()} of {len(self.frame)} rows have no fitted value ({why}), first at {first}"
+            )
+
+    def _observed(self) -> FloatArray:
+        """Targets (t, n) less the origins of their groups."""
+        k, origins = len(self.fit.predictors), self.fit.origins
+        columns = self._read(self.fit.spec.targets, "targets")
+        return np.array(
+            [stored_values(column, origins.get(k + q), self.groups) for q, column in enumerate(columns)]
+        )
+
+    def _with_origin(self) -> FloatArray:
+        """Fitted values (t, n) in the units of the caller's targets."""
+        out = self.fitted.copy()
+        for q in range(len(out)):
+            reference = self.fit.origins.get(len(self.fit.predictors) + q)
+            if reference is not None:
+                out[q] += np.append(reference.astype(np.float64), np.nan)[self.groups]
+        return out
+
+    def _read(self, columns: Sequence[Column], role: str) -> list[Numbers]:
+        try:
+            return read_columns(self.frame, columns, role)
+        except ColumnError as error:
+            if not self.fit.lost_code:
+                raise
+            raise ColumnError(
+                f"{error}; the code of {list(self.fit.lost_code)} was not stored with the fit, "
+                "the frame must have them as columns"
+            ) from None
+
+    def _on_rows(self, values: FloatArray) -> pd.DataFrame:
+        """(t, n) on the caller's rows."""
+        return pd.DataFrame(values.T, index=self.frame.index, columns=labels(self.fit.targets, None))
+
+
+def augment(fit: GroupFit, frame: pd.DataFrame, by: Any) -> pd.DataFrame:
+    """See `GroupFit.augment`."""
+    names = [f"{flat.text(target)}_{what}" for target in fit.targets for what in ("fitted", "resid")]
+    if clash := [name for name in names if name in frame.columns or names.count(name) > 1]:
+        raise SpecError(f"the frame already has columns {clash}, or two targets would make them")
+    made = FrameRows(fit, frame, "nan", by).both()
+    blank = [""] * (frame.columns.nlevels - 1)
+    made.columns = pd.Index([(name, *blank) for name in names] if blank else names)
+    return pd.concat([frame, made], axis=1)
 
 
 def groups_of_rows(frame: pd.DataFrame, grouping: Grouping, keys: pd.Index[Any]) -> IntArray:

@@ -128,7 +128,7 @@ class Problem:
 
     @property
     def n_targets(self) -> int:
-        return self.Z.shape[1] - 1 - self.n_predictors
+        return int(self.Z.shape[1]) - 1 - self.n_predictors
 
     def slice(self, g0: int, g1: int) -> Problem:
         """Groups g0:g1 as a problem of their own (copies of its rows)."""

@@ -121,7 +121,7 @@ def _any(masks: Sequence[BoolArray | None]) -> BoolArray | None:
 
 def _raise_if_missing(column: Column, lost: Lost, used: GroupLayout, index: pd.Index[Any]) -> None:
     for rows, what in zip(lost, ("missing (NaN)", "infinite (inf)"), strict=True):
-        hits = [] if rows is None else np.flatnonzero(rows & (used.codes >= 0))
+        hits: Any = [] if rows is None else np.flatnonzero(rows & (used.codes >= 0))
         if len(hits):
             raise MissingDataError(
                 f"column {column.name!r} is {what} in {len(hits)} rows, first at {index[hits[0]]!r}; "

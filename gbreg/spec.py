@@ -148,3 +148,8 @@ def check_bool(name: str, value: object) -> None:
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise SpecError(f"{name} must be one of {list(choices)}, got {value!r}{nearest(str(value), choices)}")
+
+
+def check_fraction(name: str, value: object) -> None:
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) and 0 < value < 1):
+        raise SpecError(f"{name} must be between 0 and 1, got {value!r}")

@@ -181,6 +181,26 @@ def test_ctrl_c_at_any_moment_of_a_fit(engine, shape):
         helper.join(60)
 
 
+@pytest.mark.compiled
+def test_ctrl_c_while_keys_that_are_tuples_are_numbered():
+    """pandas would hold the interpreter for all of it: a second or more."""
+    frame = make_frame(2_000_000, 100)
+    numbers = frame["g"].to_numpy()
+    pairs = np.empty(len(frame), dtype=object)
+    pairs[:] = list(zip((numbers % 100).tolist(), numbers.tolist(), strict=True))
+    frame["g"] = pairs
+    small = make_frame()
+    want = fit(small)
+    for moment in (0.1, 0.2, 0.4):
+        with ctrl_c_after(moment) as delay:
+            while True:
+                fit(frame)
+        assert delay[0] < PROMPT, f"after {moment} s"
+        np.testing.assert_array_equal(fit(small), want)
+    for helper in helpers():
+        helper.join(60)
+
+
 UNCAUGHT = """
 import numpy as np, pandas as pd, gbreg
 n = 1_000_000

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_index_equal
 
 import gbreg
-from gbreg import keys
+from gbreg import distinct, keys, numbering
 from gbreg.backends._rowops import CompiledRows
 from gbreg.errors import ColumnError, GbregWarning, SpecError
 from gbreg.layout import make_layout
@@ -149,10 +150,10 @@ def test_numbered_here_and_by_pandas_alike(by: list[str], rows: list[int], optio
     frame = frame_of(rows)
     for labels in (by, by[:1]):
         grouping = Grouping(labels, **options)
-        digits = keys._digits(frame, grouping, NUMPY)
+        digits = numbering.find_digits(frame, grouping, NUMPY)
         if digits is None:
             continue
-        got, want = keys._mixed_radix(digits, labels, NUMPY), keys._ask_pandas(frame, grouping)
+        got, want = numbering.mixed_radix(digits, labels, NUMPY), keys._ask_pandas(frame, grouping)
         assert_index_equal(got.keys, want.keys, exact=True)
         renumbered = got.codes
         if got.occupied is not None:
@@ -180,18 +181,18 @@ def test_numbered_here_and_by_pandas_alike(by: list[str], rows: list[int], optio
 )
 def test_which_keys_are_numbered_here(by: Any, mine: bool) -> None:
     frame = frame_of([0, 1, 2, 3])
-    assert (keys._digits(frame, Grouping(by), NUMPY) is not None) == mine
-    assert keys._digits(frame, Grouping(by, sort=False), NUMPY) is None
+    assert (numbering.find_digits(frame, Grouping(by), NUMPY) is not None) == mine
+    assert numbering.find_digits(frame, Grouping(by, sort=False), NUMPY) is None
 
 
 def test_range_limit_grows_with_rows() -> None:
     wide = pd.DataFrame({"k": np.array([0, 65535]), "j": np.array([0, 1])})
-    assert keys._digits(wide, Grouping("k"), NUMPY) is not None
-    assert keys._digits(wide + 1, Grouping(["k", "j"]), NUMPY) is None  # 65536 * 2
-    assert keys._digits(pd.DataFrame({"k": [0, 65536]}), Grouping("k"), NUMPY) is None
+    assert numbering.find_digits(wide, Grouping("k"), NUMPY) is not None
+    assert numbering.find_digits(wide + 1, Grouping(["k", "j"]), NUMPY) is None  # 65536 * 2
+    assert numbering.find_digits(pd.DataFrame({"k": [0, 65536]}), Grouping("k"), NUMPY) is None
     long = pd.DataFrame({"k": np.r_[np.zeros(16384, dtype=int), 65539]})  # 4 n is 65540
-    assert keys._digits(long, Grouping("k"), NUMPY) is not None
-    assert keys._digits(long * 65540 // 65539 + (long > 0), Grouping("k"), NUMPY) is None
+    assert numbering.find_digits(long, Grouping("k"), NUMPY) is not None
+    assert numbering.find_digits(long * 65540 // 65539 + (long > 0), Grouping("k"), NUMPY) is None
 
 
 @given(rows=rows_lists, options=flags, seed=st.integers(0, 99))
@@ -289,6 +290,110 @@ def test_frequency_groupers(rows: list[int], options: dict[str, bool], freq: str
         want = rows_by_hand(bins, dropna=True)
         assert rows_of(layout) == [want.get(key, []) for key in key_tuples(layout.keys)]
         check(data, [grouper, "k"], bins, data["k"], **options_of_bins)
+
+
+OBJECTS: dict[str, list[Any]] = {
+    "words": ["b", "a", None, "Z", np.nan],
+    "pairs": [("b", 2), ("a", 1), ("b", 1), None, np.nan],
+    "gaps in pairs": [("b", np.nan), ("a", 1.0), ("b", float("nan")), (None, 1.0), ("a", 1)],
+    "lengths": [("b",), ("b", 2), (), ("a", "z", 0)],
+    "one hash": [(-1, "a"), (-2, "a"), (-2, "b"), (-1, "b")],
+    "mixed": ["b", 3, "a", 1, None, 2.0],
+    "unlike": [("a", 1), "a", 1, frozenset("a"), None],
+    "numbers": [1, 1.0, True, 2, 0, False, -0.0, 0.5],
+    "bools": [True, None, False],
+    "missing": [None, np.nan, pd.NaT, pd.NA],
+    "days": [pd.Timestamp("2020-01-05"), pd.NaT, pd.Timestamp("2020-01-01"), None],
+}
+
+
+def objects_of(rows: list[int]) -> pd.DataFrame:
+    """Rows by number, so that the same key comes from different objects; other kinds beside them."""
+    made = {kind: objects([v[(r + j) % len(v)] for r in rows]) for j, (kind, v) in enumerate(OBJECTS.items())}
+    others = frame_of(rows)[["int", "str", "category", "ordered", "float", "Int64", "zone"]]
+    return pd.DataFrame(made).astype(object).join(others)
+
+
+def agree(frame: pd.DataFrame, by: Any, level: Any = None, **options: bool) -> None:
+    """Pieces of rows give what pandas gives for all of them, to the spelling of the keys."""
+    groupby = frame.groupby(by, level=level, **options)
+    try:
+        want = groupby.size()
+    except TypeError as error:  # pandas cannot sort them
+        with pytest.raises(TypeError, match=re.escape(str(error))):
+            keys._ask_pandas(frame, Grouping(by, level, **options))
+        return
+    got = keys._ask_pandas(frame, Grouping(by, level, **options))
+    assert_index_equal(got.keys, want.index, exact=True)
+    assert repr(got.keys) == repr(want.index)  # 1, 1.0 and True are equal, None and nan are not
+    sizes = np.bincount(got.codes[got.codes >= 0], minlength=len(want))
+    np.testing.assert_array_equal(sizes, want)
+    if options.get("observed", True):  # else pandas numbers the groups that have rows
+        np.testing.assert_array_equal(got.codes, groupby.ngroup().fillna(-1))
+
+
+TWO_OF_ANY = st.lists(
+    st.sampled_from([*OBJECTS, "int", "str", "category", "ordered", "float", "zone"]), max_size=2, unique=True
+)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Constructing a DataFrame", "ignore:Dtype inference", "ignore:.*unable to sort"
+)
+@given(
+    rows=st.lists(st.integers(0, 9), min_size=4, max_size=30),
+    one=st.sampled_from(list(OBJECTS)),
+    others=TWO_OF_ANY,
+    options=flags,
+    place=st.integers(0, 2),
+    few=st.sampled_from([0.0, 1.0]),
+)
+@settings(SEEDED, max_examples=250)
+def test_objects_in_pieces(
+    rows: list[int], one: str, others: list[str], options: dict[str, bool], place: int, few: float
+) -> None:
+    frame = objects_of(rows)
+    by = list(dict.fromkeys([*others[:place], one, *others[place:]]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distinct, "PIECE", 2)
+        patch.setattr(distinct, "FEW", few)
+        agree(frame, by, **options)
+        agree(frame, one, **options)
+        agree(frame.set_index(one), one, **options)
+        moved = frame.set_index(by)
+        agree(moved, None, level=by, **options)
+        agree(moved.rename_axis([None] * len(by)), None, level=list(range(len(by))), **options)
+        if len(by) > 1:
+            agree(frame.set_index(by[0]), by, **options)
+            agree(moved, None, level=-1, **options)
+
+
+def test_which_keys_are_numbered_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = distinct.distinct_rows
+    monkeypatch.setattr(distinct, "distinct_rows", lambda columns: seen.append(len(columns)) or real(columns))
+    monkeypatch.setattr(distinct, "PIECE", 2)
+    frame = objects_of([0, 1, 2, 3, 4, 5, 1, 2])
+    for by in ("pairs", ["int", "numbers"], ["words", "mixed"]):
+        keys._ask_pandas(frame, Grouping(by))
+        keys._ask_pandas(frame.iloc[:3], Grouping(by))
+    assert seen == [1, 2, 2]
+    for by in ("words", "str", ["float", "category"], frame["pairs"], [lambda i: i, "pairs"]):
+        keys._ask_pandas(frame, Grouping(by))
+    assert seen == [1, 2, 2]
+    with pytest.raises(SpecError, match=r"by= holds keys that cannot be hashed: .*list"):
+        keys._ask_pandas(frame.assign(bad=objects([[i] for i in range(8)])), Grouping(["int", "bad"]))
+
+
+def test_labels_of_any_type_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distinct, "PIECE", 2)
+    pairs = objects_of([0, 1, 2, 1, 0, 2])["pairs"]
+    frame = pd.DataFrame({0: pairs, 1: [2, 1, 2, 1, 2, 2]})
+    frame.columns = pd.Index([("a", "b"), 7], tupleize_cols=False)
+    for by in ([("a", "b")], [7, ("a", "b")], [("a", "b"), ("a", "b")]):
+        agree(frame, by)
+    frame.columns = pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")])
+    agree(frame, [("a", "b"), ("a", "c")])
 
 
 def test_empty_frames_keep_the_dtype_of_the_keys() -> None:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from tokenize import TokenError
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -278,7 +280,20 @@ def test_predictions_are_intercept_plus_slopes_on_the_callers_rows() -> None:
             want = a + b * FRAME["x"][rows] + c * FRAME["z"][rows]
             np.testing.assert_allclose(got[target][rows], want, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(fit.resid(FRAME), FRAME[["dX", "dY"]] - got, atol=1e-13)
-    pd.testing.assert_frame_equal(fit.fittedvalues(FRAME), got)
+
+
+def test_fitted_values_are_predictions_also_of_rows_that_took_no_part() -> None:
+    frame = FRAME.reset_index(drop=True)
+    frame.loc[0, "dX"], frame.loc[1, "w"], frame.loc[2, "x"] = np.nan, 0.0, np.nan
+    fit = fitted(frame, where=frame.index != 3)
+    got = fit.fittedvalues(frame)
+    pd.testing.assert_frame_equal(got, fit.predict(frame), check_exact=True)
+    assert got.index[got["dX"].isna()].tolist() == [2]
+    with pytest.raises(gbreg.MissingDataError, match="1 of 240 rows"):
+        fit.fittedvalues(frame, missing="raise")
+    renamed = frame.rename(columns={"sector": "s"})
+    by = [renamed["s"], renamed["row"]]
+    pd.testing.assert_frame_equal(fit.fittedvalues(renamed, by=by), got, check_exact=True)
 
 
 @pytest.mark.parametrize("intercept", [True, False])
@@ -777,8 +792,8 @@ def test_formulas_write_other_labels_as_the_flat_table_does(labels: list[object]
     [
         ({"x": "inf"}, "something else"),  # pandas has a constant of this name
         ({"x": "a b_c", "z": "a_b c"}, "something else"),  # one name to pandas
-        ({"x": "a`b"}, "cannot run"),
-        ({"x": "µ_x"}, "cannot run"),  # Python's parser changes the letter
+        ({"x": "a`b"}, "backticks in"),
+        ({"x": "`, 'dX': '`"}, "backticks in"),
         ({"x": "1", "z": 1}, "are called"),
     ],
 )
@@ -789,6 +804,41 @@ def test_formulas_that_pandas_would_get_wrong_are_refused(names: dict[str, objec
         fit.formulas()
     with pytest.raises(gbreg.SpecError, match="suffix"):
         fitted().formulas(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("µ_x", NameError),  # Python's parser changes the letter
+        ("a\tb", SyntaxError),
+        ("a\nb", (TokenError, SyntaxError)),
+        ("\ud800", (ValueError, SyntaxError)),  # no character at all
+        ("\0", (SyntaxError, ValueError)),
+    ],
+)
+def test_names_that_pandas_cannot_read_are_refused_with_its_reason(name: str, cause: Any) -> None:
+    fit = fitted(linear=[(name, lambda frame: frame["x"]), "z"])
+    with pytest.raises(gbreg.SpecError, match=r"cannot run .*; rename the columns") as refusal:
+        fit.formulas()
+    assert isinstance(refusal.value.__cause__, cause)
+
+
+@pytest.mark.parametrize("rest", [".ran()+", "['q']+", "=", "+@ran+"])
+def test_no_part_of_a_name_runs_as_code(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
+    monkeypatch.setattr(pd.DataFrame, "eval", lambda *_: pytest.fail("evaluated"))
+    name = f"x`{rest}`x"
+    fit = fitted(FRAME.rename(columns={"z": name}), linear=["x", name])
+    with pytest.raises(gbreg.SpecError, match="backticks"):
+        fit.formulas()
+
+
+@pytest.mark.filterwarnings("ignore::gbreg.errors.GbregWarning")
+def test_formulas_of_too_many_terms_are_refused() -> None:
+    names = [f"x{i}" for i in range(1000)]
+    frame = pd.DataFrame(np.zeros((2, 1000)), columns=names).assign(g=1, y=1.0)
+    fit = gbreg.fit(frame, by="g", linear=names, targets=["y"], backend="numpy")
+    with pytest.raises(gbreg.SpecError, match="1001 terms make a formula too long"):
+        fit.formulas()
 
 
 def test_formulas_of_means() -> None:

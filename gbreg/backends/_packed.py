@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gbreg import kernels
+from gbreg._jit import LANES
 from gbreg.backends import Progress
 from gbreg.problem import LIMITS, Estimates, FitOptions, FloatArray, IntArray, Problem
 
@@ -73,7 +74,7 @@ class Run:
 
     @property
     def n_targets(self) -> int:
-        return self.T.shape[1]
+        return int(self.T.shape[1])
 
     @property
     def data(self) -> tuple[FloatArray, IntArray, FloatArray]:
@@ -125,10 +126,10 @@ def as_token(k: int) -> Any:
 
 def lanes(rows: int) -> FloatArray:
     """(rows, LANES) that no row of crosses a cache line: a quarter faster."""
-    size, line = rows * kernels.LANES, 64
+    size, line = rows * LANES, 64
     memory = np.empty(size + line // 8)
     start = -memory.ctypes.data % line // 8
-    return memory[start : start + size].reshape(rows, kernels.LANES)
+    return memory[start : start + size].reshape(rows, LANES)
 
 
 class FastScratch(NamedTuple):

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""Keys that are numbered here, faster than pandas does: integers, booleans, categories, Arrow's strings.
+
+Each key is a digit; several make a mixed-radix number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gbreg.columns import column_at
+from gbreg.problem import IntArray
+from gbreg.rowops import Codes, RowOps, code_type
+from gbreg.spec import Grouping
+
+
+class Groups(NamedTuple):
+    """The group of each row.
+
+    Group c of the numbering is called ``keys[i]`` where ``occupied[i] == c``; numbers
+    that are not in ``occupied`` (None: all are) have no row and no key.
+    """
+
+    codes: Codes  # (n,), -1: in no group
+    sizes: IntArray  # rows of each number; all codes are below its length
+    occupied: IntArray | None  # (g,), increasing
+    keys: pd.Index[Any]  # (g,)
+
+
+class _Digit(NamedTuple):
+    """One key, numbered: its part of a mixed-radix number."""
+
+    values: NDArray[Any]  # (n,) integers
+    low: int  # the smallest, which counts as 0
+    base: int
+    missing: bool  # whether values below low stand for a missing key
+    level: Any  # (present codes, name) -> Index of their values
+
+
+def find_digits(frame: pd.DataFrame, grouping: Grouping, ops: RowOps) -> list[_Digit] | None:
+    """Turn each key into a digit, if all are columns of integers, booleans, strings or categories.
+
+    Strings only where Arrow holds them: Python's would have to be looked at one by one.
+    """
+    labels = grouping.labels
+    if labels is None or not grouping.sort or not len(frame):
+        return None
+    digits, total = [], 1
+    limit = max(4 * len(frame), 65536)  # of numbers, most of which may be of no group
+    for label in labels:
+        if label in frame.index.names:
+            return None
+        column = column_at(frame, label, "by")
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            digit = _category_digit(column, grouping, alone=len(labels) == 1)
+        elif isinstance(column.dtype, pd.StringDtype):
+            digit = _string_digit(column, grouping, ops)
+        else:
+            digit = _integer_digit(column, limit, ops)
+        if digit is None or (total := total * digit.base) > limit:
+            return None
+        digits.append(digit)
+    return digits
+
+
+def _integer_digit(column: pd.Series[Any], limit: int, ops: RowOps) -> _Digit | None:
+    dtype = column.dtype
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "biu":
+        return None
+    values = column.to_numpy()
+    if dtype.kind == "b":
+        values = values.view(np.uint8)
+    start = 0
+    if dtype == np.uint64:  # differences from the smallest may fit where the values do not
+        start = int(values.min())
+        values = values - values.min()
+        if values.max() > np.iinfo(np.int64).max:
+            return None
+    values = values.astype(np.int64, copy=False)
+    low, high = ops.bounds(values)
+    codes, base, uniques = values, high - low + 1, None
+    if base > limit:
+        codes, uniques = ops.distinct(values)
+        low, base = 0, len(uniques)
+
+    def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
+        own = present + low if uniques is None else uniques[present]
+        values: Any = own.astype(dtype) + dtype.type(start)
+        return pd.Index(values, name=name)
+
+    return _Digit(codes, low, base, False, level)
+
+
+def _string_digit(column: pd.Series[Any], grouping: Grouping, ops: RowOps) -> _Digit | None:
+    """None where Arrow does not hold the strings, or a missing one is a group."""
+    arrow = getattr(column.array, "__arrow_array__", lambda: None)()
+    if arrow is None or (arrow.null_count and not grouping.dropna):
+        return None
+    codes = np.empty(len(column), dtype=np.int32)
+    words: dict[int, pd.Index[Any]] = {}
+
+    def encode(part: int, lo: int, hi: int) -> None:
+        whole = arrow.slice(lo, hi - lo).dictionary_encode()
+        pieces = whole.chunks if hasattr(whole, "chunks") else [whole]  # they share their dictionary
+        if not pieces:
+            words[part] = pd.Index([], dtype=column.dtype)
+            return
+        words[part] = pd.Index(pieces[-1].dictionary.to_numpy(zero_copy_only=False), dtype=column.dtype)
+        indices = [piece.indices.fill_null(-1).to_numpy(zero_copy_only=False) for piece in pieces]
+        np.concatenate(indices, out=codes[lo:hi])
+
+    ops.over(len(column), encode)
+    found = [words[part] for part in sorted(words)]
+    numbers, uniques = pd.factorize(found[0].append(found[1:]), sort=True)
+    places = np.split(numbers.astype(np.int32), np.cumsum([len(some) for some in found])[:-1])
+
+    def number(part: int, lo: int, hi: int) -> None:  # the last place is for -1
+        np.take(np.append(places[part], np.int32(-1)), codes[lo:hi], out=codes[lo:hi], mode="wrap")
+
+    ops.over(len(column), number)
+
+    def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
+        return uniques.take(present).rename(name)
+
+    return _Digit(codes, 0, max(len(uniques), 1), bool(arrow.null_count), level)
+
+
+def _category_digit(column: pd.Series[Any], grouping: Grouping, alone: bool) -> _Digit | None:
+    """None where pandas adds groups: a missing category, or (several keys) all combinations."""
+    dtype: Any = column.dtype
+    codes = column.cat.codes.to_numpy().astype(np.int64)
+    missing = bool(codes.min() < 0)
+    if (missing and not grouping.dropna) or not (grouping.observed or alone):
+        return None
+
+    def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
+        if not grouping.observed:
+            present = np.arange(len(dtype.categories))
+        values = pd.Categorical.from_codes(present, dtype=dtype)  # type: ignore[arg-type, unused-ignore]
+        return pd.CategoricalIndex(values, name=name)
+
+    return _Digit(codes, 0, max(len(dtype.categories), 1), missing, level)
+
+
+def mixed_radix(digits: list[_Digit], labels: Sequence[Hashable], ops: RowOps) -> Groups:
+    """Combine the numbers of the keys; the order of the result is that of the sorted keys."""
+    n_codes = math.prod(digit.base for digit in digits)
+    codes = ops.number([(d.values, d.low, d.base) for d in digits], code_type(n_codes))
+    for digit in digits:
+        if digit.missing:
+            codes[digit.values < digit.low] = -1
+    sizes = ops.count(codes, n_codes)
+    occupied = np.flatnonzero(sizes)
+    if len(digits) == 1:
+        keys = digits[0].level(occupied, labels[0])
+        return Groups(codes, sizes, None if len(keys) == n_codes else occupied, keys)
+    levels, positions, rest = [], [], occupied
+    for digit in reversed(digits):
+        rest, own = np.divmod(rest, digit.base)
+        seen = np.zeros(digit.base, dtype=np.bool_)
+        seen[own] = True
+        levels.append(digit.level(np.flatnonzero(seen)))
+        positions.append((np.cumsum(seen) - 1)[own])
+    order: Any = {"levels": levels[::-1], "codes": positions[::-1], "names": list(labels)}
+    keys = pd.MultiIndex(**order, verify_integrity=False)
+    return Groups(codes, sizes, None if len(occupied) == n_codes else occupied, keys)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""What a regression reports, as arrays per target: `inference` applied to what a backend returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gbreg import inference
+from gbreg.problem import BoolArray, Estimates, Flag, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Arrays (g, t), or (g, t, p) for what each coefficient has.
+
+    Backends keep what depends on the rows alone once per pattern of missing targets, (g, m, ...);
+    here everything is expanded to targets. Names are those of `GroupFit`. What others are made of is
+    kept, so one of these serves one table.
+    """
+
+    estimates: Estimates
+    origins: Mapping[int, NDArray[Any]]  # (g,), subtracted from the column at this position
+    intercept: bool
+
+    def shared(self, name: str) -> NDArray[Any]:
+        """Expand an array per pattern to targets: (g, m, ...) -> (g, t, ...)."""
+        values: NDArray[Any] = getattr(self.estimates, name)
+        return values[:, self.estimates.pattern]
+
+    @property
+    def nobs(self) -> IntArray:
+        return self.shared("nobs")
+
+    @property
+    def rank(self) -> IntArray:
+        return self.shared("rank")
+
+    @cached_property
+    def df_resid(self) -> FloatArray:
+        return inference.df_resid(self.nobs, self.rank)
+
+    @property
+    def perfect(self) -> BoolArray:
+        return (self.estimates.flags & Flag.PERFECT_FIT) > 0
+
+    # per coefficient
+
+    @cached_property
+    def bse(self) -> FloatArray:
+        return inference.bse(self.estimates.resid_norm, self.df_resid, self.shared("root"))
+
+    @cached_property
+    def tvalues(self) -> FloatArray:
+        return inference.tvalues(self.estimates.params, self.bse, self.perfect)
+
+    @property
+    def pvalues(self) -> FloatArray:
+        return inference.pvalues(self.tvalues, self.df_resid)
+
+    def conf_int(self, alpha: float) -> tuple[FloatArray, FloatArray]:
+        """Lower and upper bounds."""
+        return inference.conf_int(self.estimates.params, self.bse, self.df_resid, alpha)
+
+    def cov_params(self, q: int) -> FloatArray:
+        """Covariance of the coefficients of the target at this position, (g, p, p)."""
+        return inference.cov_params(self.bse[:, q], self.estimates.corr[:, self.estimates.pattern[q]])
+
+    # per target
+
+    @property
+    def ssr(self) -> FloatArray:
+        return inference.ssr(self.estimates.resid_norm)
+
+    @property
+    def scale(self) -> FloatArray:
+        return inference.scale(self.estimates.resid_norm, self.df_resid)
+
+    @property
+    def sigma(self) -> FloatArray:
+        return inference.sigma(self.estimates.resid_norm, self.df_resid)
+
+    @property
+    def rms(self) -> FloatArray:
+        return inference.rms(self.estimates.resid_norm, self.shared("wsum"))
+
+    @cached_property
+    def rsquared(self) -> FloatArray:
+        return inference.rsquared(self.estimates.resid_norm, self.estimates.target_norm)
+
+    @property
+    def rsquared_adj(self) -> FloatArray:
+        return inference.rsquared_adj(self.rsquared, self.nobs, self.df_resid, self.intercept)
+
+    @cached_property
+    def llf(self) -> FloatArray:
+        e, log_wsum = self.estimates, self.shared("log_wsum")
+        return inference.llf(e.resid_norm, self.nobs, self.df_resid, log_wsum, self.perfect)
+
+    @property
+    def aic(self) -> FloatArray:
+        return inference.aic(self.llf, self.rank)
+
+    @property
+    def bic(self) -> FloatArray:
+        return inference.bic(self.llf, self.rank, self.nobs)
+
+    @property
+    def condition_number(self) -> FloatArray:
+        e = self.estimates
+        origin = np.zeros((len(e.rank), e.center.shape[2]))
+        for j in range(origin.shape[1]):
+            origin[:, j] = self.origins.get(j, 0.0)
+        values = np.empty(e.rank.shape, dtype=np.float64)
+        for m in set(e.pattern.tolist()):
+            values[:, m] = inference.condition_number(
+                e.center[:, m] + origin,
+                e.norm[:, m],
+                e.xcorr[:, m],
+                e.wsum[:, m],
+                e.root[:, m],
+                e.corr[:, m],
+                self.intercept,
+            )
+        values[(e.rank > 0) & (e.rank < e.params.shape[2])] = np.inf
+        return values[:, e.pattern]
+
+    @property
+    def digits(self) -> FloatArray:
+        e = self.estimates
+        values = np.empty(e.rank.shape, dtype=np.float64)
+        for m in set(e.pattern.tolist()):
+            values[:, m] = inference.digits(e.center[:, m], e.norm[:, m], e.wsum[:, m], e.pivot[:, m])
+        values[e.rank < e.params.shape[2]] = 0.0
+        values[e.rank == 0] = np.nan
+        return values[:, e.pattern]
