@@ -52,7 +52,6 @@ def find_digits(frame: pd.DataFrame, grouping: Grouping, ops: RowOps) -> list[_D
     if labels is None or not grouping.sort or not len(frame):
         return None
     digits, total = [], 1
-    limit = max(4 * len(frame), 65536)  # of numbers, most of which may be of no group
     for label in labels:
         if label in frame.index.names:
             return None
@@ -62,14 +61,19 @@ def find_digits(frame: pd.DataFrame, grouping: Grouping, ops: RowOps) -> list[_D
         elif isinstance(column.dtype, pd.StringDtype):
             digit = _string_digit(column, grouping, ops)
         else:
-            digit = _integer_digit(column, limit, ops)
-        if digit is None or (total := total * digit.base) > limit:
+            digit = _integer_digit(column, ops)
+        if digit is None or (total := total * digit.base) > np.iinfo(np.int64).max:
             return None
         digits.append(digit)
     return digits
 
 
-def _integer_digit(column: pd.Series[Any], limit: int, ops: RowOps) -> _Digit | None:
+def _limit(n: int) -> int:
+    """Up to which number the keys of n rows need no hashing, although most numbers may be of no group."""
+    return max(4 * n, 65536)
+
+
+def _integer_digit(column: pd.Series[Any], ops: RowOps) -> _Digit | None:
     dtype = column.dtype
     if not isinstance(dtype, np.dtype) or dtype.kind not in "biu":
         return None
@@ -85,14 +89,15 @@ def _integer_digit(column: pd.Series[Any], limit: int, ops: RowOps) -> _Digit | 
     values = values.astype(np.int64, copy=False)
     low, high = ops.bounds(values)
     codes, base, uniques = values, high - low + 1, None
-    if base > limit:
+    if base > _limit(len(values)):
         codes, uniques = ops.distinct(values)
         low, base = 0, len(uniques)
 
     def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
         own = present + low if uniques is None else uniques[present]
-        values: Any = own.astype(dtype) + dtype.type(start)
-        return pd.Index(values, name=name)
+        values: Any = own.astype(dtype)
+        keys: pd.Index[Any] = pd.Index(values + dtype.type(start), name=name)
+        return keys
 
     return _Digit(codes, low, base, False, level)
 
@@ -126,7 +131,8 @@ def _string_digit(column: pd.Series[Any], grouping: Grouping, ops: RowOps) -> _D
     ops.over(len(column), number)
 
     def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
-        return uniques.take(present).rename(name)
+        keys: pd.Index[Any] = pd.Index(uniques.take(present), name=name)
+        return keys
 
     return _Digit(codes, 0, max(len(uniques), 1), bool(arrow.null_count), level)
 
@@ -155,8 +161,15 @@ def mixed_radix(digits: list[_Digit], labels: Sequence[Hashable], ops: RowOps) -
     for digit in digits:
         if digit.missing:
             codes[digit.values < digit.low] = -1
-    sizes = ops.count(codes, n_codes)
-    occupied = np.flatnonzero(sizes)
+    if n_codes > _limit(len(codes)):
+        codes, occupied = ops.distinct(codes.astype(np.int64, copy=False))
+        if len(occupied) and occupied[0] < 0:
+            codes, occupied = codes - codes.dtype.type(1), occupied[1:]
+        sizes = ops.count(codes, len(occupied))
+        n_codes = len(occupied)
+    else:
+        sizes = ops.count(codes, n_codes)
+        occupied = np.flatnonzero(sizes)
     if len(digits) == 1:
         keys = digits[0].level(occupied, labels[0])
         return Groups(codes, sizes, None if len(keys) == n_codes else occupied, keys)

@@ -185,14 +185,17 @@ def test_which_keys_are_numbered_here(by: Any, mine: bool) -> None:
     assert numbering.find_digits(frame, Grouping(by, sort=False), NUMPY) is None
 
 
-def test_range_limit_grows_with_rows() -> None:
-    wide = pd.DataFrame({"k": np.array([0, 65535]), "j": np.array([0, 1])})
-    assert numbering.find_digits(wide, Grouping("k"), NUMPY) is not None
-    assert numbering.find_digits(wide + 1, Grouping(["k", "j"]), NUMPY) is None  # 65536 * 2
-    assert numbering.find_digits(pd.DataFrame({"k": [0, 65536]}), Grouping("k"), NUMPY) is None
-    long = pd.DataFrame({"k": np.r_[np.zeros(16384, dtype=int), 65539]})  # 4 n is 65540
-    assert numbering.find_digits(long, Grouping("k"), NUMPY) is not None
-    assert numbering.find_digits(long * 65540 // 65539 + (long > 0), Grouping("k"), NUMPY) is None
+@pytest.mark.parametrize("ops", [NUMPY, CompiledRows(1), CompiledRows(2)])
+def test_ranges_too_wide_for_a_table_are_hashed(ops: Any) -> None:
+    long = np.r_[np.zeros(16384, dtype=int), 65539]  # 4 n is 65540
+    for column in (np.array([65535, 0]), np.array([0, 65536]), long, long * 65540 // 65539):
+        frame = pd.DataFrame({"k": column, "j": np.arange(len(column)) % 3, "c": pd.Categorical(column > 7)})
+        frame.loc[0, "c"] = None
+        for by in ("k", ["k", "j"], ["j", "k"], ["c", "k", "j"]):
+            layout = make_layout(frame, Grouping(by), ops)
+            assert_index_equal(layout.keys, frame.groupby(by, observed=True).size().index, exact=True)
+            want = frame.groupby(by, observed=True).ngroup().fillna(-1)
+            np.testing.assert_array_equal(layout.codes, want)
 
 
 @given(rows=rows_lists, options=flags, seed=st.integers(0, 99))
