@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Compiled kernels on disk: fresh processes that find them, spoilt ones, or no place for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.compiled, pytest.mark.slow]
+
+# One small kernel, kept as those of the fit are; prints its value and whether it was compiled here.
+PROGRAM = """
+import warnings
+import numpy as np
+warnings.simplefilter("always")
+with warnings.catch_warnings(record=True) as caught:
+    from gbreg import kernels
+    out = np.zeros(3, dtype=np.int64)
+    codes = np.array([0, 2, 2, 1], dtype=np.int32)
+    codes.flags.writeable = False
+    kernels.count_codes(codes, 0, 4, 0, out)
+stats = kernels.count_codes.stats
+print(out.tolist(), sum(stats.cache_hits.values()), [str(w.message) for w in caught])
+"""
+
+
+def run(folder: Path, program: str = PROGRAM, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(folder)} | env,
+    )
+    return done.stdout.strip()
+
+
+def kept(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*count_codes*.nbc"))
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    assert run(tmp_path) == "[1, 1, 2] 0 []"
+    assert len(kept(tmp_path)) == 1
+    assert run(tmp_path) == "[1, 1, 2] 1 []"
+
+
+def test_code_with_bounds_checks_is_not_taken_for_code_without(tmp_path):
+    run(tmp_path)
+    assert run(tmp_path, NUMBA_BOUNDSCHECK="1") == "[1, 1, 2] 0 []"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "a bit flipped", "index spoilt"])
+def test_damaged_files_are_compiled_again_and_said_once(tmp_path, damage):
+    run(tmp_path)
+    (path,) = kept(tmp_path)
+    if damage == "index spoilt":
+        (path,) = tmp_path.rglob("*count_codes*.nbi")
+    data = bytearray(path.read_bytes())
+    if damage == "truncated":
+        data = data[: len(data) // 2]
+    elif damage == "empty":
+        data = bytearray()
+    else:
+        data[len(data) // 2] ^= 4
+        if damage == "index spoilt":
+            data[-20:] = b"spoilt, as it may be"
+    path.write_bytes(data)
+    got = run(tmp_path)
+    assert got.startswith("[1, 1, 2] 0 ")
+    assert got.count("compiled kernels are not kept on disk") == 1
+
+
+def test_nowhere_to_keep_them(tmp_path):
+    """A read-only install without a home, where numba finds no place: compiled in each process."""
+    nowhere = "from numba.core.caching import CacheImpl; CacheImpl._locator_classes = []\n"
+    assert run(tmp_path, nowhere + PROGRAM) == "[1, 1, 2] 0 []"
+    assert not kept(tmp_path)
+
+
+def test_a_full_disk_is_no_failure(tmp_path):
+    """Files may not grow beyond 100 bytes, so nothing can be written."""
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    got = run(tmp_path, limit + PROGRAM)
+    assert got.startswith("[1, 1, 2] 0 ")
+    assert got.count("compiled kernels are not kept on disk") == 1
+
+
+def test_eight_processes_start_at_once(tmp_path):
+    for _ in range(2):  # nothing there yet, and everything there
+        with ThreadPoolExecutor(8) as pool:
+            got = list(pool.map(run, [tmp_path] * 8))
+        assert {line[:9] for line in got} == {"[1, 1, 2]"}
+        assert not [line for line in got if "not kept" in line]
+    assert {line for line in got} == {"[1, 1, 2] 1 []"}
