@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from gbreg.errors import GbregError
 from gbreg.problem import IntArray
@@ -23,9 +25,21 @@ class RowCounts:
     rows: IntArray  # (g,) rows with this key
     not_selected: IntArray  # (g,)
     zero_weight: IntArray  # (g,)
-    missing: IntArray  # (g, t)
-    infinite: IntArray  # (g, t)
-    used: IntArray  # (g, t)
+    missing: IntArray  # (g, t), or a column per pattern of missing values: see by_target
+    infinite: IntArray
+    used: IntArray
+
+    def by_target(self, pattern: IntArray) -> RowCounts:
+        """Per target instead of per pattern; targets of one pattern share their memory."""
+
+        def spread(counts: IntArray) -> IntArray:
+            if counts.shape[1] > 1:
+                return counts[:, pattern]
+            return np.broadcast_to(counts, (len(counts), len(pattern)))
+
+        return replace(
+            self, missing=spread(self.missing), infinite=spread(self.infinite), used=spread(self.used)
+        )
 
     def check(self) -> None:
         """Raise `GbregError` unless the counts add up: an internal error, never the caller's."""

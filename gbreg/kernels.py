@@ -440,8 +440,12 @@ def add_moments(
 
 
 @inlined
-def centre(token: Any, intercept: bool, moments: FloatArray, mean: FloatArray) -> bool:
-    """Means about the reference, and cross products about the mean; False if those have cancelled."""
+def centre(token: Any, intercept: bool, moments: FloatArray, mean: FloatArray, away: FloatArray) -> bool:
+    """Means about the reference, and cross products about the mean; False if some have cancelled.
+
+    ``away`` (c,) is the mean where they have, else 0: each column by itself, so that targets do
+    not depend on each other.
+    """
     k = len(token)
     c = mean.shape[0]
     base = k * (k + 1) // 2 + (c - k) * (k + 1)
@@ -457,16 +461,18 @@ def centre(token: Any, intercept: bool, moments: FloatArray, mean: FloatArray) -
                 moments[a + m] -= moments[base + j] * mean[m]
             own = moments[a + stop]
             moments[a + stop] = own - moments[base + j] * mean[j]
-            near = near and moments[a + stop] >= CANCELLED * own
+            fine = moments[a + stop] >= CANCELLED * own
+            away[j] = 0.0 if fine else mean[j]
+            near = near and fine
             a += stop + 1
     return near
 
 
 @inlined
-def move_reference(attempt: int, mean: FloatArray, ref: FloatArray) -> None:
-    """To the mean, once that is known."""
+def move_reference(attempt: int, away: FloatArray, ref: FloatArray) -> None:
+    """To the mean, once that is known, where it is far away."""
     for j in range(ref.shape[0]):
-        ref[j] = ref[j] + mean[j] if attempt > 0 else ref[j]
+        ref[j] = ref[j] + away[j] if attempt > 0 else ref[j]
 
 
 @inlined
@@ -906,9 +912,9 @@ def fit_groups(
             near = False
             for attempt in range(2):  # again about the mean, if the first rows were far from it
                 if not near:
-                    move_reference(attempt, mean, ref)
+                    move_reference(attempt, first, ref)
                     sum_moments(Z, lo, hi, token, ref, D, S, moments)
-                    near = centre(token, s.intercept, moments, mean)
+                    near = centre(token, s.intercept, moments, mean, first)
             set_first(Z, lo, s.intercept, ref, mean, first)
             wsum = moments[moments.shape[0] - 1]
             smallest = factorise(token, hi - lo, wsum, ref, mean, first, moments, factor, diag, s)

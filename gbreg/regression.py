@@ -21,7 +21,7 @@ from gbreg.layout import GroupLayout, gather, make_layout
 from gbreg.problem import Estimates, Flag, Status
 from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY, RowOps
-from gbreg.rows import Data, Pattern, by_target, select_rows, split_patterns, whole_rows
+from gbreg.rows import Data, Pattern, select_rows, split_patterns, whole_rows
 from gbreg.spec import FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
 
 INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the key
@@ -253,14 +253,17 @@ def _fit(
         rows=layout.sizes,
         not_selected=part.not_selected,
         zero_weight=part.zero_weight,
-        missing=part.missing[:, None] + by_target([block.missing for block in blocks], targets),
-        infinite=part.infinite[:, None] + by_target([block.infinite for block in blocks], targets),
-        used=estimates.nobs[:, estimates.pattern],
+        missing=np.stack([part.missing + block.missing for block in blocks], axis=1),
+        infinite=np.stack([part.infinite + block.infinite for block in blocks], axis=1),
+        used=estimates.nobs,
     )
     counts.check()
-    dropped = counts.missing + counts.infinite > 0
-    flags = estimates.flags | np.where(dropped, Flag.ROWS_DROPPED, 0).astype(np.uint8)
-    flags |= np.where(part.zero_weight > 0, Flag.ZERO_WEIGHTS, 0).astype(np.uint8)[:, None]
+    counts = counts.by_target(estimates.pattern)
+    flags = estimates.flags
+    if counts.missing.any() or counts.infinite.any():
+        flags = flags | np.where(counts.missing + counts.infinite > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)
+    if part.zero_weight.any():
+        flags = flags | np.where(part.zero_weight > 0, Flag.ZERO_WEIGHTS, 0).astype(np.uint8)[:, None]
     return GroupFit(replace(estimates, flags=flags), layout.keys, spec, counts, origins, engine.name)
 
 

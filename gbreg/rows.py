@@ -168,11 +168,3 @@ def split_patterns(problem: Problem, finite: bool) -> list[Pattern]:
 def _per_group(problem: Problem, rows: BoolArray) -> IntArray:
     """(g,) how many of these rows each group has."""
     return np.diff(np.searchsorted(np.flatnonzero(rows), problem.offsets))
-
-
-def by_target(counts: Sequence[IntArray], targets: Sequence[Sequence[int]]) -> IntArray:
-    """(g, t) from one (g,) per pattern."""
-    out = np.empty((len(counts[0]), sum(map(len, targets))), dtype=np.int64)
-    for count, qs in zip(counts, targets, strict=True):
-        out[:, qs] = count[:, None]
-    return out

@@ -65,10 +65,10 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
 
     kernels.set_reference(run.Z, lo, hi, s.intercept, f.D, f.S, f.ref)
     summed(kernels.block_moments, f.moments)
-    if not kernels.centre(token, s.intercept, f.moments, f.mean):
-        kernels.move_reference(1, f.mean, f.ref)
+    if not kernels.centre(token, s.intercept, f.moments, f.mean, f.first):
+        kernels.move_reference(1, f.first, f.ref)
         summed(kernels.block_moments, f.moments)
-        kernels.centre(token, s.intercept, f.moments, f.mean)
+        kernels.centre(token, s.intercept, f.moments, f.mean, f.first)
     kernels.set_first(run.Z, lo, s.intercept, f.ref, f.mean, f.first)
     wsum = float(f.moments[-1])
     smallest = kernels.factorise(token, hi - lo, wsum, f.ref, f.mean, f.first, f.moments, f.factor, f.diag, s)
