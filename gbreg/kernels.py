@@ -74,6 +74,7 @@ class Settings(NamedTuple):
     huge: float
     spread: float
     rank: float
+    lost: float
     ill: float
     perfect: float
     faint: float
@@ -1154,10 +1155,11 @@ def dd_subtract_explained(
 
 
 @kernel
-def dd_factorise(k: int, rank: float, noise: float, S: FloatArray, at: At, kept: Any) -> float:
+def dd_factorise(k: int, rank: float, lost: float, noise: float, S: FloatArray, at: At, kept: Any) -> float:
     """S = L D L' over the independent predictors; returns the smallest relative pivot kept.
 
-    Predictor j is dropped if it is constant up to rounding or sqrt(pivot) <= noise.
+    Predictor j is dropped if it is constant up to rounding or sqrt(pivot) <= noise, or if the
+    pivot is what rounding leaves of sum_m c_m x_m, which explains it by earlier ones.
     """
     smallest = 1.0
     a = at.cross
@@ -1171,7 +1173,15 @@ def dd_factorise(k: int, rank: float, noise: float, S: FloatArray, at: At, kept:
         own = S[a + i, 0]
         h, low = dd_subtract_explained(k, i, i, S, at, kept, own, S[a + i, 1])
         put(S, at.diag + i, h, low)
-        if rank * S[at.gain + i, 0] >= 1.0 or not (h > 0.0) or math.sqrt(h / own) <= noise:
+        for j in range(i):
+            put(S, at.step + j, S[at.factor + i * k + j, 0], S[at.factor + i * k + j, 1])
+        dd_back_substitute(k, i, S, at, kept, at.step)
+        terms = 1.0
+        for j in range(i):
+            if kept[j] == 1:
+                terms += abs(S[at.step + j, 0]) * math.sqrt(S[at.cross + j * (j + 1) // 2 + j, 0] / own)
+        least = max(noise, lost * terms)
+        if rank * S[at.gain + i, 0] >= 1.0 or not (h > 0.0) or math.sqrt(h / own) <= least:
             kept[i] = 0
         else:
             kept[i] = 1
@@ -1543,7 +1553,7 @@ def dd_rank(
 ) -> float:
     """Rank, factor and estimability from the cross products; returns the smallest pivot."""
     noise = s.rank * amplification(n, k, c, s.intercept, s.rank, S, at)
-    smallest = dd_factorise(k, s.rank, noise, S, at, kept)
+    smallest = dd_factorise(k, s.rank, s.lost, noise, S, at, kept)
     find_known(origin, g, k, s.drop, s.rank, noise / math.sqrt(smallest), S, at, kept, known)
     return smallest
 

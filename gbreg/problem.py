@@ -61,6 +61,7 @@ class Limits(NamedTuple):
     huge: float = 1e280
     spread: float = 1e-8  # fast path: smallest centred over uncentred (about the first row) sum of squares
     rank: float = 64 * 2.0**-53  # deficient if sqrt(pivot) <= rank * A
+    lost: float = 2.0**-49  # or sqrt(pivot) <= lost * size of the terms whose difference it is
     ill: float = 1e-7  # flag ill_conditioned if sqrt(pivot) is below this
     perfect: float = 4 * 2.0**-53  # flag perfect_fit if rms <= perfect * size of the terms
     faint: float = 2.0**-800  # overflow if a sum w (x - center)^2 is below this, max|x| and max w near 1

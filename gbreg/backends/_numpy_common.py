@@ -171,3 +171,14 @@ def combination(b: DD, z: DD) -> DD:
     for j in range(len(z[0])):
         total = dd.add(total, dd.mul(dd.at(b, j), dd.at(z, j)))
     return total
+
+
+def cancelled(L: FloatArray, S: FloatArray, kept: BoolArray, j: int) -> FloatArray:
+    """1 and the sizes (m,) of what explains predictor j, in its own: a pivot is known to their square."""
+    c = L[j, :j].copy()
+    total = np.ones(S.shape[2])
+    for i in range(j - 1, -1, -1):
+        c[i] = np.where(kept[i], c[i] / L[i, i], 0.0)
+        c[:i] -= L[i, :i] * c[i]
+        total += np.abs(c[i]) * np.sqrt(S[i, i] / S[j, j])
+    return total

@@ -20,6 +20,7 @@ from gbreg.backends._numpy_common import (
     SMALLEST_NORMAL,
     backward,
     buckets,
+    cancelled,
     combination,
     correlations,
     forget,
@@ -212,7 +213,8 @@ def _cholesky(S: DD, flat: BoolArray, noise: FloatArray) -> tuple[DD, BoolArray,
     for j in range(k):
         left = dd.at(rest, (j, j))
         root = np.sqrt(left[0] / S[0][j, j])  # NaN counts as deficient
-        keep = kept[j] = ~flat[j] & (left[0] > 0) & (root > noise)
+        least = np.maximum(noise, LIMITS.lost * cancelled(L[0], S[0], kept, j))
+        keep = kept[j] = ~flat[j] & (left[0] > 0) & (root > least)
         ratio = np.where(keep, np.minimum(ratio, root), ratio)
         diagonal = dd.sqrt(dd.where(keep, left, 1.0))
         dd.put(L, (j, j), diagonal)
