@@ -61,6 +61,7 @@ AHEAD = 16  # rows between asking for memory and using it
 HEAD = 64  # rows whose mean is the reference; a multiple of LANES
 CANCELLED = 0.5  # least centred over uncentred sum of squares before the reference is moved
 SMALLEST_NORMAL = 2.0**-1022
+SMALLEST_ROOT = 2.0**-1030  # of a variance; 13 digits are left
 
 
 class Settings(NamedTuple):
@@ -78,8 +79,10 @@ class Settings(NamedTuple):
     huge: float
     spread: float
     rank: float
+    lost: float
     ill: float
     perfect: float
+    faint: float
 
 
 # --------------------------------------------------------------------------- double-double
@@ -1162,6 +1165,34 @@ def amplification(n: int, k: int, c: int, intercept: bool, rank: float, S: Float
     return largest
 
 
+@inlined
+def in_range(scaled: float, value: float) -> bool:
+    """Whether a positive number has all its digits, or is 0 because it was before it was scaled back."""
+    return scaled == 0.0 or SMALLEST_NORMAL <= value < math.inf
+
+
+@kernel
+def varies(column: int, square: int, intercept: bool, faint: float, S: FloatArray, at: At) -> bool:
+    """Whether S[square], the centred sum of squares of a column, can be built upon.
+
+    Products of weights and values below 2^-1074 of the largest are lost, and error terms sooner.
+    Sums above ``faint`` keep the digits of double-double whatever was lost; a sum below
+    it says nothing unless the column is constant.
+    """
+    least = S[at.low + column, 0]
+    constant = least == S[at.high + column, 0] and (intercept or least == 0.0)
+    return constant or S[square, 0] >= faint
+
+
+@kernel
+def all_vary(k: int, intercept: bool, faint: float, S: FloatArray, at: At) -> bool:
+    """`varies` of the predictors."""
+    fine = True
+    for j in range(k):
+        fine = fine and varies(j, at.cross + j * (j + 1) // 2 + j, intercept, faint, S, at)
+    return fine
+
+
 @kernel
 def dd_subtract_explained(
     k: int, i: int, j: int, S: FloatArray, at: At, kept: Any, h: float, low: float
@@ -1178,10 +1209,11 @@ def dd_subtract_explained(
 
 
 @kernel
-def dd_factorise(k: int, rank: float, noise: float, S: FloatArray, at: At, kept: Any) -> float:
+def dd_factorise(k: int, rank: float, lost: float, noise: float, S: FloatArray, at: At, kept: Any) -> float:
     """S = L D L' over the independent predictors; returns the smallest relative pivot kept.
 
-    Predictor j is dropped if it is constant up to rounding or sqrt(pivot) <= noise.
+    Predictor j is dropped if it is constant up to rounding or sqrt(pivot) <= noise, or if the
+    pivot is what rounding leaves of sum_m c_m x_m, which explains it by earlier ones.
     """
     smallest = 1.0
     a = at.cross
@@ -1195,7 +1227,15 @@ def dd_factorise(k: int, rank: float, noise: float, S: FloatArray, at: At, kept:
         own = S[a + i, 0]
         h, low = dd_subtract_explained(k, i, i, S, at, kept, own, S[a + i, 1])
         put(S, at.diag + i, h, low)
-        if rank * S[at.gain + i, 0] >= 1.0 or not (h > 0.0) or math.sqrt(h / own) <= noise:
+        for j in range(i):
+            put(S, at.step + j, S[at.factor + i * k + j, 0], S[at.factor + i * k + j, 1])
+        dd_back_substitute(k, i, S, at, kept, at.step)
+        terms = 1.0
+        for j in range(i):
+            if kept[j] == 1:
+                terms += abs(S[at.step + j, 0]) * math.sqrt(S[at.cross + j * (j + 1) // 2 + j, 0] / own)
+        least = max(noise, lost * terms)
+        if rank * S[at.gain + i, 0] >= 1.0 or not (h > 0.0) or math.sqrt(h / own) <= least:
             kept[i] = 0
         else:
             kept[i] = 1
@@ -1387,9 +1427,9 @@ def dd_write_pattern(
     rank: IntArray,
     dropped: Any,
 ) -> bool:
-    """What the targets share, in the caller's units; False if a root variance overflows.
+    """What the targets share, in the caller's units; False if root variances or weights leave the range.
 
-    log_wsum is not touched.
+    Norms out of range are NaN: only diagnostics need them. log_wsum is not touched.
     """
     c = exponent.shape[0] - 1
     first = 1 if intercept else 0
@@ -1441,15 +1481,26 @@ def dd_write_pattern(
         for j in range(i):
             P[g, corr] = S[at.inverse + i * k + j, 0] / P[g, slope + i] / P[g, slope + j]
             corr += 1
-    fine = True
+    fine = bool(P[g, WSUM] < math.inf)
     for i in range(k):
-        P[g, norm + i] = ldexp(P[g, norm + i], exponent[i] + half)
+        own = ldexp(P[g, norm + i], exponent[i] + half)
+        P[g, norm + i] = own if in_range(P[g, norm + i], own) else math.nan
         P[g, slope + i] = ldexp(P[g, slope + i], -exponent[i] - half)
-        fine = fine and not math.isinf(P[g, slope + i])
+        fine = fine and (known[i] == 0 or SMALLEST_ROOT <= P[g, slope + i] < math.inf)
     if intercept:
         P[g, root] = ldexp(P[g, root], -half)
-        fine = fine and not math.isinf(P[g, root])
+        fine = fine and (known[k] == 0 or SMALLEST_ROOT <= P[g, root] < math.inf)
     return fine
+
+
+@kernel
+def forget_pattern(g: int, P: FloatArray, rank: IntArray, dropped: Any) -> None:
+    """Nothing was fitted; log_wsum stays."""
+    log_wsum = P[g, LOG_WSUM]
+    P[g, :] = math.nan
+    P[g, LOG_WSUM] = log_wsum
+    rank[g, 0] = 0
+    dropped[g, 0, :] = False
 
 
 @kernel
@@ -1460,7 +1511,7 @@ def dd_write_target(
     n: int,
     s: Settings,
     smallest: float,
-    fine: bool,
+    shared: bool,
     S: FloatArray,
     at: At,
     exponent: IntArray,
@@ -1471,7 +1522,10 @@ def dd_write_target(
     status: Any,
     flags: Any,
 ) -> None:
-    """Coefficients, norms, status and flags of one target, in the caller's units."""
+    """Coefficients, norms, status and flags of one target, in the caller's units.
+
+    ``shared`` is whether what the targets share is in range.
+    """
     k = kept.shape[0]
     c = exponent.shape[0] - 1
     p = k + 1 if s.intercept else k
@@ -1479,7 +1533,9 @@ def dd_write_target(
     up = exponent[column]
     half = exponent[c] // 2
     wsum = S[at.wsum, 0]
-    tss = S[at.cross + k * (k + 1) // 2 + q * (k + 1) + k, 0]
+    own = at.cross + k * (k + 1) // 2 + q * (k + 1) + k
+    tss = S[own, 0]
+    fine = shared and varies(column, own, s.intercept, s.faint, S, at)
     rank = p - k
     for j in range(k):
         rank += kept[j]
@@ -1513,10 +1569,13 @@ def dd_write_target(
     T[g, q, LEVEL] = ldexp(lh, up) if s.intercept else 0.0
     T[g, q, TARGET_NORM] = 0.0 if constant else ldexp(math.sqrt(tss), up + half)
     T[g, q, RESID_NORM] = ldexp(norm, up + half)
+    perfect = not saturated and norm <= s.perfect * size * math.sqrt(wsum)
     if s.mad:
         T[g, q, MAD] = 0.0 if exact else ldexp(median_deviation(resid, n), up)
-    for a in range(TARGET_NORM + 1):
-        fine = fine and math.isfinite(T[g, q, a])
+        fine = fine and math.isfinite(T[g, q, MAD])
+    fine = fine and math.isfinite(T[g, q, LEVEL]) and math.isfinite(T[g, q, RESID_NORM])
+    fine = fine and (constant or in_range(1.0, T[g, q, TARGET_NORM]))
+    fine = fine and (perfect or in_range(norm, T[g, q, RESID_NORM]))
 
     status[g, q] = SATURATED if saturated else (RANK_DEFICIENT if rank < p else OK)
     mark = EXTENDED
@@ -1524,11 +1583,12 @@ def dd_write_target(
         mark |= ILL_CONDITIONED
     if constant:
         mark |= CONSTANT_TARGET
-    if not saturated and norm <= s.perfect * size * math.sqrt(wsum):
+    if perfect:
         mark |= PERFECT_FIT
     flags[g, q] = mark
     if not fine:
         status[g, q] = OVERFLOW
+        flags[g, q] = EXTENDED
         T[g, q, :] = math.nan
 
 
@@ -1547,7 +1607,7 @@ def dd_rank(
 ) -> float:
     """Rank, factor and estimability from the cross products; returns the smallest pivot."""
     noise = s.rank * amplification(n, k, c, s.intercept, s.rank, S, at)
-    smallest = dd_factorise(k, s.rank, noise, S, at, kept)
+    smallest = dd_factorise(k, s.rank, s.lost, noise, S, at, kept)
     find_known(origin, g, k, s.drop, s.rank, noise / math.sqrt(smallest), S, at, kept, known)
     return smallest
 
@@ -1605,11 +1665,14 @@ def extend_groups(
             dd_add_gradient(Z, lo, hi, k, S, at, row, S, at.grad)
             dd_refine(k, t, s.intercept, S, at, kept)
         whole = todo[g, 0] == ASKED
-        fine = True
+        fine = all_vary(k, s.intercept, s.faint, S, at)
         if whole:
-            fine = dd_write_pattern(
+            near = dd_write_pattern(
                 g, k, s.intercept, smallest, S, at, exponent, kept, known, P, rank, dropped
             )
+            fine = fine and near
+            if not fine:
+                forget_pattern(g, P, rank, dropped)
         clear(S, at.rss, at.size)
         for q in range(t):
             if whole or todo[g, 1 + q] == ASKED:

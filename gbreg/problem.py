@@ -30,7 +30,7 @@ class Status(IntEnum):
     NO_DATA = 3
     RANK_DEFICIENT = 4
     NOT_CONVERGED = 5
-    OVERFLOW = 6  # a coefficient or its error leaves the range of float64
+    OVERFLOW = 6  # a coefficient, an error or a sum they need leaves the range of float64
 
     @property
     def word(self) -> str:
@@ -61,8 +61,10 @@ class Limits(NamedTuple):
     huge: float = 1e280
     spread: float = 1e-8  # fast path: smallest centred over uncentred (about the first row) sum of squares
     rank: float = 64 * 2.0**-53  # deficient if sqrt(pivot) <= rank * A
+    lost: float = 2.0**-49  # or sqrt(pivot) <= lost * size of the terms whose difference it is
     ill: float = 1e-7  # flag ill_conditioned if sqrt(pivot) is below this
     perfect: float = 4 * 2.0**-53  # flag perfect_fit if rms <= perfect * size of the terms
+    faint: float = 2.0**-800  # overflow if a sum w (x - center)^2 is below this, max|x| and max w near 1
 
 
 LIMITS = Limits()
@@ -191,7 +193,7 @@ class Estimates:
     root: FloatArray  # (g, m, p), sqrt(diag((X'WX)^-1)); NaN where not estimable
     corr: FloatArray  # (g, m, p(p-1)/2), correlations of coefficients: (1,0), (2,0), (2,1), ...
     center: FloatArray  # (g, m, k), weighted means of the stored predictors (0 without intercept)
-    norm: FloatArray  # (g, m, k), sqrt(sum w (x - center)^2)
+    norm: FloatArray  # (g, m, k), sqrt(sum w (x - center)^2); NaN if out of range
     xcorr: FloatArray  # (g, m, k(k-1)/2), x_i'Wx_j / (norm_i norm_j), same order as corr
     pivot: FloatArray  # (g, m), smallest relative pivot of the independent predictors (1 if k == 0)
     dropped: BoolArray  # (g, m, k), predictor is a combination of the earlier ones

@@ -163,6 +163,21 @@ def test_collinear_predictors(backend, kind, offset):
     assert result.df_resid["y"].iloc[0] == 9
 
 
+@pytest.mark.parametrize("power", [2, 4, 6, 8, 10, 12])
+def test_two_near_predictors_and_their_difference(backend, power):
+    """What rounding leaves of the third is much more than of the second: its terms have cancelled."""
+    rng = np.random.default_rng(power)
+    a = rng.normal(size=12)
+    b = a + 10.0**-power * rng.normal(size=12)
+    assert all(Fraction(d) == Fraction(v) - Fraction(u) for u, v, d in zip(a, b, b - a, strict=True))
+    y = rng.normal(size=12)
+    result = fit(frame_of([a, b, b - a], y), backend, fails="rank_deficient.*'x2'")
+    got = coefficients(result)
+    assert np.isnan(got).tolist() == [False, True, True, True]
+    assert digits(got[0], weighted_least_squares(np.stack([a, b]), y).params[0]) >= 11
+    assert result.df_resid["y"].iloc[0] == 9
+
+
 @pytest.mark.parametrize("power", [3, 6, 9, 11])
 def test_nearly_collinear_predictors_are_fitted(backend, power):
     """Slopes are refined; errors have the digits that 32 leaves of a pivot of 10**(-2 power)."""

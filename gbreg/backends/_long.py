@@ -147,11 +147,14 @@ def extend_long_group(run: Run, g: int) -> None:
         summed(at.grad, at.step - at.grad, gradient)
         kernels.dd_refine(k, t, s.intercept, S, at, e.kept)
     whole = run.todo[g, 0] == kernels.ASKED
-    fine = True
+    fine = kernels.all_vary(k, s.intercept, s.faint, S, at)
     if whole:
-        fine = kernels.dd_write_pattern(
+        near = kernels.dd_write_pattern(
             g, k, s.intercept, smallest, S, at, e.exponent, e.kept, e.known, run.P, run.rank, run.dropped
         )
+        fine = fine and near
+        if not fine:
+            kernels.forget_pattern(g, run.P, run.rank, run.dropped)
     fitted = (S, at, e.exponent, e.kept, e.known, e.resid, run.T, run.status, run.flags)
     for q in range(t):
         if whole or run.todo[g, 1 + q] == kernels.ASKED:

@@ -190,7 +190,7 @@ def fit_fast(rows: Rows, options: FitOptions) -> tuple[Estimates, BoolArray, Boo
     b, low, drift, r = solve(rows, C, mom.B, P, mom.W, options.intercept)
     rss = rows.sums(rows.weighted(r) * r)
     level = mom.center[k:] + (drift + mom.rest[k:] - sum(b[j] * mom.rest[j] for j in range(k)))
-    slopes_ok = np.isfinite(b).all(axis=0) if k else np.True_
+    slopes_ok = (((np.abs(b) >= SMALLEST_NORMAL) & (np.abs(b) < np.inf)) | (b == 0)).all(axis=0)
     whole = _unsafe_group(rows, mom, pivot)
     constant, single = _unsafe_target(rows, C, mom, b, level, rss, k + first)
     single |= ~(slopes_ok & np.isfinite(level))
@@ -208,8 +208,7 @@ def fit_fast(rows: Rows, options: FitOptions) -> tuple[Estimates, BoolArray, Boo
     _patterns(est, rows, mom, P, pivot, options.intercept)
     if options.intercept:
         est.params[:, :, 0] = intercepts(mom, b, low, drift, rows.origin).T
-    underflow = (np.abs(b) < SMALLEST_NORMAL) & (b != 0)
-    settle(est, options, None, underflow.any(axis=0).T)
+    settle(est, options, None, None)
     return est, whole, single.T
 
 

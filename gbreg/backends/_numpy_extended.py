@@ -18,8 +18,13 @@ from gbreg.backends._numpy_common import (
     PER_PATTERN,
     PER_TARGET,
     SMALLEST_NORMAL,
+    backward,
     buckets,
+    cancelled,
+    combination,
     correlations,
+    forget,
+    forward,
     padded_mad,
     padded_rows,
     settle,
@@ -27,6 +32,7 @@ from gbreg.backends._numpy_common import (
 from gbreg.doubledouble import DD
 from gbreg.problem import LIMITS, BoolArray, Estimates, FitOptions, Flag, FloatArray, IntArray
 
+SMALLEST_ROOT = 2.0**-1030  # of a variance: 13 digits are left
 CELLS = 1 << 18  # padded values per chunk, over all columns: a chunk stays in cache
 
 
@@ -43,6 +49,7 @@ class _Columns:
     reach: FloatArray  # (c, m), largest w value^2 before centring
     n: IntArray  # (m,) rows
     constant: BoolArray  # (c, m), max == min; without intercept: all 0
+    faint: BoolArray  # (c, m), not constant, but what varies may have underflowed
     exponent: IntArray  # (c, m), values times 2**-exponent are what is here
     w_exponent: IntArray  # (m,), even
     origin: DD  # (c, m)
@@ -124,6 +131,7 @@ def _prepare(
         C, center = dd.from_float(Z), dd.zeros(largest.shape)
     reach = (w * Z * Z).max(axis=2)
     square = dd.tree_sum(dd.mul(dd.mul_float(C, w), C))
+    faint = ~constant & ~(square[0] >= LIMITS.faint)
     again = _exponent(np.sqrt(square[0]))
     factor = np.ldexp(1.0, -again)
     exponent = exponent + again
@@ -137,6 +145,7 @@ def _prepare(
         reach=reach * factor * factor,
         n=n,
         constant=constant,
+        faint=faint,
         exponent=exponent,
         w_exponent=w_exponent,
         origin=dd.from_float(np.zeros_like(largest) if origin is None else np.ldexp(origin.T, -exponent)),
@@ -144,8 +153,8 @@ def _prepare(
 
 
 def _exponent(values: FloatArray) -> IntArray:
-    """Exponent e with |value| in [2**(e-1), 2**e); 0 for 0."""
-    return np.asarray(np.frexp(values)[1], dtype=np.int64)
+    """Exponent e with |value| in [2**(e-1), 2**e), but at least -1020; 0 for 0."""
+    return np.asarray(np.maximum(np.frexp(values)[1], -1020), dtype=np.int64)
 
 
 def _centre(Z: FloatArray, w: FloatArray, W: DD) -> tuple[DD, DD]:
@@ -204,7 +213,8 @@ def _cholesky(S: DD, flat: BoolArray, noise: FloatArray) -> tuple[DD, BoolArray,
     for j in range(k):
         left = dd.at(rest, (j, j))
         root = np.sqrt(left[0] / S[0][j, j])  # NaN counts as deficient
-        keep = kept[j] = ~flat[j] & (left[0] > 0) & (root > noise)
+        least = np.maximum(noise, LIMITS.lost * cancelled(L[0], S[0], kept, j))
+        keep = kept[j] = ~flat[j] & (left[0] > 0) & (root > least)
         ratio = np.where(keep, np.minimum(ratio, root), ratio)
         diagonal = dd.sqrt(dd.where(keep, left, 1.0))
         dd.put(L, (j, j), diagonal)
@@ -217,38 +227,12 @@ def _cholesky(S: DD, flat: BoolArray, noise: FloatArray) -> tuple[DD, BoolArray,
     return L, kept, ratio
 
 
-def _forward(L: DD, kept: BoolArray, R: DD) -> DD:
-    """L^-1 R for R (k, q, m); 0 for predictors that are not kept."""
-    k = len(kept)
-    out = (R[0].copy(), R[1].copy())
-    for j in range(k):
-        x = dd.where(kept[j], dd.div(dd.at(out, j), dd.at(L, (j, j))))
-        dd.put(out, j, x)
-        below = slice(j + 1, k)
-        if j + 1 < k:
-            known = dd.mul(dd.at(L, (below, j, None)), x)
-            dd.put(out, below, dd.sub(dd.at(out, below), known))
-    return out
-
-
-def _backward(L: DD, kept: BoolArray, R: DD) -> DD:
-    """L'^-1 R for R (k, q, m); 0 for predictors that are not kept."""
-    out = (R[0].copy(), R[1].copy())
-    for j in range(len(kept) - 1, -1, -1):
-        x = dd.where(kept[j], dd.div(dd.at(out, j), dd.at(L, (j, j))))
-        dd.put(out, j, x)
-        if j:
-            known = dd.mul(dd.at(L, (j, slice(j), None)), x)
-            dd.put(out, slice(j), dd.sub(dd.at(out, slice(j)), known))
-    return out
-
-
 def _solve(cols: _Columns, factor: _Factor, k: int) -> tuple[DD, DD]:
     """Slopes (k, t, m), 0 where not kept, and residuals (t, m, r)."""
     Y = dd.at(cols.C, slice(k, None))
     b, r = dd.zeros((k, *Y[0].shape[:2])), Y
     for _ in range(3 if k else 0):  # solve, then refine twice with the residuals
-        step = _backward(factor.L, factor.kept, _forward(factor.L, factor.kept, _gradient(cols, r, k)))
+        step = backward(factor.L, factor.kept, forward(factor.L, factor.kept, _gradient(cols, r, k)))
         b = dd.add(b, step)
         r = _residuals(cols, b, k)
     return b, r
@@ -270,20 +254,12 @@ def _residuals(cols: _Columns, b: DD, k: int) -> DD:
     return r
 
 
-def _combination(b: DD, z: DD) -> DD:
-    """Sum over j of b (k, t, m) times z (k, m) -> (t, m)."""
-    total = dd.zeros(b[0].shape[1:])
-    for j in range(len(z[0])):
-        total = dd.add(total, dd.mul(dd.at(b, j), dd.at(z, j)))
-    return total
-
-
 def _inverse(factor: _Factor) -> DD:
     """(X'WX)^-1 (k, k, m), 0 for predictors that are not kept."""
     k, m = factor.kept.shape
     identity = np.zeros((k, k, m))
     identity[np.arange(k), np.arange(k)] = 1.0
-    return _backward(factor.L, factor.kept, _forward(factor.L, factor.kept, dd.from_float(identity)))
+    return backward(factor.L, factor.kept, forward(factor.L, factor.kept, dd.from_float(identity)))
 
 
 def _with_intercept(factor: _Factor, P: DD, W: DD, z: DD) -> DD:
@@ -292,11 +268,11 @@ def _with_intercept(factor: _Factor, P: DD, W: DD, z: DD) -> DD:
     full = dd.zeros((k + 1, k + 1, m))
     inner = slice(1, None)
     dd.put(full, (inner, inner), P)
-    u = _forward(factor.L, factor.kept, dd.at(z, (slice(None), None)))
+    u = forward(factor.L, factor.kept, dd.at(z, (slice(None), None)))
     top = dd.div(dd.from_float(np.ones(m)), W)
     for j in range(k):
         top = dd.add(top, dd.mul(dd.at(u, (j, 0)), dd.at(u, (j, 0))))
-    side = dd.neg(dd.at(_backward(factor.L, factor.kept, u), (slice(None), 0)))
+    side = dd.neg(dd.at(backward(factor.L, factor.kept, u), (slice(None), 0)))
     dd.put(full, (0, 0), top)
     dd.put(full, (0, inner), side)
     dd.put(full, (inner, 0), side)
@@ -312,8 +288,8 @@ def _estimable(cols: _Columns, factor: _Factor, z: DD, options: FitOptions) -> B
     if options.on_collinear == "drop" or not dropped.any():
         return np.ascontiguousarray(out)
     S = factor.S
-    c = _backward(factor.L, factor.kept, _forward(factor.L, factor.kept, dd.where(~factor.flat, S)))
-    c0 = dd.sub(z, _combination(c, z))[0]
+    c = backward(factor.L, factor.kept, forward(factor.L, factor.kept, dd.where(~factor.flat, S)))
+    c0 = dd.sub(z, combination(c, z))[0]
     norm = np.sqrt(cols.square[0][:k])
     tol = np.minimum(1e-6, factor.noise / factor.ratio)
     size = np.abs(c[0])
@@ -340,7 +316,7 @@ def _undo(
     slopes = np.ldexp(b[0], ey - ex[:, None])
     est.params[:, :, first:] = slopes.transpose(2, 1, 0)
     rounded_off = dd.from_float(cols.center[1][:k])  # `center` is rounded: the level is the value there
-    level = dd.sub(dd.at(cols.center, slice(k, None)), _combination(b, rounded_off))
+    level = dd.sub(dd.at(cols.center, slice(k, None)), combination(b, rounded_off))
     est.level[:] = np.ldexp(level[0], ey).T
     est.resid_norm[:] = np.ldexp(dd.sqrt(rss)[0], ey + half).T
     est.target_norm[:] = np.ldexp(dd.sqrt(dd.at(cols.square, slice(k, None)))[0], ey + half).T
@@ -351,7 +327,7 @@ def _undo(
     V, unit = _inverse(factor), -ex
     if first:
         y = dd.add(dd.at(cols.center, slice(k, None)), dd.at(cols.origin, slice(k, None)))
-        est.params[:, :, 0] = np.ldexp(dd.sub(y, _combination(b, z))[0], ey).T
+        est.params[:, :, 0] = np.ldexp(dd.sub(y, combination(b, z))[0], ey).T
         V = _with_intercept(factor, V, cols.W, z)
         unit = np.concatenate([np.zeros((1, m), dtype=np.int64), unit])
     _patterns(est, cols, factor, V, unit, n, first)
@@ -359,8 +335,24 @@ def _undo(
 
     est.flags[:] = _flags(cols, factor, b, rss, est.rank[:, 0], n, k)
     tiny = (np.abs(slopes) < SMALLEST_NORMAL) & (b[0] != 0) & estimable.T[first:, None]
-    settle(est, options, estimable, tiny.any(axis=0).T)
+    perfect = (est.flags & Flag.PERFECT_FIT) > 0
+    lost = tiny.any(axis=0).T | cols.faint[k:].T
+    lost |= (est.target_norm < SMALLEST_NORMAL) & ~cols.constant[k:].T
+    saturated = (n == k + first) & (est.rank[:, 0] == k + first)
+    lost |= (est.resid_norm < SMALLEST_NORMAL) & (rss[0].T != 0) & ~perfect & ~saturated[:, None]
+    if options.mad:
+        lost |= ~np.isfinite(est.mad)
+    shared = _shared_lost(est, cols, estimable, k)
+    settle(est, options, estimable, lost | shared[:, None])
+    forget(est, shared)
     return est
+
+
+def _shared_lost(est: Estimates, cols: _Columns, estimable: BoolArray, k: int) -> BoolArray:
+    """Groups (m,) of which something that the targets share left the range of float64."""
+    root = est.root[:, 0]
+    bad = estimable & ~((root >= SMALLEST_ROOT) & (root < np.inf))
+    return np.asarray(bad.any(axis=1) | cols.faint[:k].any(axis=0) | np.isinf(est.wsum[:, 0]))
 
 
 def _patterns(
@@ -378,7 +370,9 @@ def _patterns(
     est.root[:, 0] = np.ldexp(root, unit - half).T
     est.corr[:, 0] = correlations(V[0], root)
     est.center[:, 0] = np.ldexp(cols.center[0][:k], cols.exponent[:k]).T
-    est.norm[:, 0] = np.ldexp(norm, cols.exponent[:k] + half).T
+    size = np.ldexp(norm, cols.exponent[:k] + half)
+    lost = np.isinf(size) | ((size < SMALLEST_NORMAL) & (norm != 0))
+    est.norm[:, 0] = np.where(lost, np.nan, size).T  # diagnostics alone need it
     est.xcorr[:, 0] = correlations(factor.S[0], np.where(norm == 0, 1.0, norm))
     est.pivot[:, 0] = factor.ratio**2
     est.dropped[:, 0] = ~factor.kept.T
