@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -58,6 +59,10 @@ if numba.config.DISABLE_JIT:  # the same in plain Python, which raises where mac
         ah, al = _split(a)
         bh, bl = _split(b)
         return ((ah * bh - p) + ah * bl + al * bh) + al * bl
+
+    def peek(address: int, i: int) -> float:
+        """The i-th float64 from an address on."""
+        return ctypes.c_double.from_address(int(address) + 8 * int(i)).value
 
     def prefetch(table: Any, row: int) -> None:
         """Ask for a row of an array that will be needed soon."""
@@ -133,6 +138,14 @@ else:
         """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4)."""
         product = np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)
         return np.int64(product >> np.uint64(shift))  # type: ignore[return-value]
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def peek(typingctx: Any, address: Any, i: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            base = builder.inttoptr(args[0], ir.DoubleType().as_pointer())
+            return builder.load(builder.gep(base, [args[1]]), align=8)
+
+        return types.float64(types.int64, types.int64), codegen
 
     @intrinsic  # type: ignore[untyped-decorator]
     def prefetch(typingctx: Any, table: Any, row: Any) -> Any:

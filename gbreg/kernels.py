@@ -44,6 +44,7 @@ from gbreg._jit import (
     lanes_load_weights,
     lanes_sum,
     ldexp,
+    peek,
     prefetch,
     product_error,
 )
@@ -314,38 +315,49 @@ def count_codes(codes: Any, lo: int, hi: int, shift: int, counts: IntArray) -> b
 
 
 @entry
-def find_places(codes: Any, shift: int, cursor: IntArray, places: IntArray) -> None:
-    """Where each row goes, -1 for nowhere; cursor holds the next place of each ``code >> shift``."""
-    for i in range(codes.shape[0]):
-        code = codes[i]
-        if code >= 0:
-            place = cursor[code >> shift]
-            cursor[code >> shift] = place + 1
-            places[i] = place
-        else:
-            places[i] = -1
+def pack_rows(
+    codes: Any,
+    lo: int,
+    hi: int,
+    shift: int,
+    cursor: IntArray,
+    columns: IntArray,
+    Z: FloatArray,
+    moved: Any,
+    check: FloatArray,
+    least: FloatArray,
+    places: IntArray,
+) -> None:
+    """Rows lo:hi to where the cursor of their ``code >> shift`` stands, those without a code to nowhere.
 
-
-@entry
-def put_column(values: FloatArray, places: IntArray, Z: FloatArray, j: int) -> tuple[float, float]:
-    """Values to column j of Z; NaN unless all are finite, and the smallest."""
-    check = 0.0
-    least = math.inf
-    for i in range(values.shape[0]):
-        place = places[i]
-        if place >= 0:
-            value = values[i]
-            Z[place, j] = value
-            check += 0.0 * value
-            least = min(least, value)
-    return check, least
-
-
-@entry
-def put_codes(codes: Any, places: IntArray, out: Any) -> None:
-    for i in range(codes.shape[0]):
-        if places[i] >= 0:
-            out[places[i]] = codes[i]
+    columns (width,) has the addresses of the values; check (width,) becomes NaN where one is not
+    finite, least (width,) the smallest. moved gets the codes in the order of Z, if it has room. A
+    block of rows that stays in cache goes column by column; places (any size) is its size.
+    """
+    size = places.shape[0]
+    for start in range(lo, hi, size):
+        stop = min(start + size, hi)
+        for i in range(start, stop):
+            code = codes[i]
+            place = -1
+            if code >= 0:
+                place = cursor[code >> shift]
+                cursor[code >> shift] = place + 1
+                if moved.shape[0] > 0:
+                    moved[place] = code
+            places[i - start] = place
+        for j in range(columns.shape[0]):
+            total = check[j]
+            smallest = least[j]
+            for i in range(start, stop):
+                place = places[i - start]
+                if place >= 0:
+                    value = peek(columns[j], i)
+                    Z[place, j] = value
+                    total += 0.0 * value
+                    smallest = min(smallest, value)
+            check[j] = total
+            least[j] = smallest
 
 
 @entry

@@ -18,7 +18,7 @@ from gbreg.rowops import Codes, Packed, code_type
 
 SERIAL_ROWS = 100_000  # below this a second thread costs more than it brings
 MOST_PARTS = 8  # each part of the rows counts the rows of every group
-BLOCK_ROWS = 1 << 14  # rows whose places are known before their columns are moved
+BLOCK_ROWS = 1 << 8  # rows whose places are known before their columns are moved: they stay in cache
 STREAMS = 64  # places that rows can be written to at once; more of them miss the TLB
 SMALL_BYTES = 8 << 20  # rows that fit the cache are sorted in one step
 GROWN = 1 << 16  # distinct values from which on a hash table doubles instead of quadrupling
@@ -99,23 +99,16 @@ class CompiledRows:
         cursors = starts + np.cumsum(counts, axis=0) - counts
         Z = np.empty((n_used, width))
         moved = np.empty(n_used if shift else 0, dtype=codes.dtype)
-        cuts = self._cuts(len(codes))
-        check, least = np.zeros((len(cuts) - 1, width)), np.full((len(cuts) - 1, width), np.inf)
+        columns = [np.ascontiguousarray(column) for column in columns]  # alive while their addresses are used
+        addresses = np.array([column.ctypes.data for column in columns], dtype=np.int64)
+        parts = len(counts)
+        check, least = np.zeros((parts, width)), np.full((parts, width), np.inf)
 
-        def move(part: int, a: int, b: int) -> None:
-            places = np.empty(min(BLOCK_ROWS, b - a), dtype=np.int64)
-            for lo in range(a, b, BLOCK_ROWS):
-                some = codes[lo : min(lo + BLOCK_ROWS, b)]
-                there = places[: len(some)]
-                kernels.find_places(some, shift, cursors[part], there)
-                for j, column in enumerate(columns):
-                    value, smallest = kernels.put_column(_plain(column[lo : lo + len(some)]), there, Z, j)
-                    check[part, j] += value
-                    least[part, j] = min(least[part, j], smallest)
-                if shift:
-                    kernels.put_codes(some, there, moved)
+        def move(part: int, lo: int, hi: int) -> None:
+            found = (check[part], least[part], np.empty(BLOCK_ROWS, dtype=np.int64))
+            kernels.pack_rows(codes, lo, hi, shift, cursors[part], addresses, Z, moved, *found)
 
-        self._over(cuts, move)
+        self.over(len(codes), move)
         if shift:
             self._sort_streams(Z, _plain(moved), offsets, shift)
         return Packed(Z, check.sum(axis=0) == 0, least.min(axis=0))
