@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import numba
@@ -20,24 +21,53 @@ from gbreg._cache import keep
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def kernel(function: F) -> F:
+def compiled(function: F, **options: bool) -> F:
     """Compile on first call: no GIL, IEEE division, no reassociation of floats."""
-    compiled: F = numba.njit(nogil=True, error_model="numpy", fastmath=False)(function)
-    return compiled
+    made: F = numba.njit(nogil=True, error_model="numpy", fastmath=False, **options)(function)
+    return made
 
 
 def entry(function: F) -> F:
     """A kernel that Python calls: once compiled it is kept on disk."""
-    compiled = kernel(function)
+    made = compiled(function)
     if not numba.config.DISABLE_JIT:
-        keep(compiled)
-    return compiled
+        keep(made)
+    return made
+
+
+def kernel(function: F) -> F:
+    """A kernel that other kernels call.
+
+    Half of the time to compile a function goes into making it callable from Python, so
+    that is left for when somebody does (tests, and the driver of long groups).
+    """
+    return _internal(function)
 
 
 def inlined(function: F) -> F:
     """A kernel that is always merged into its callers: arrays are costly to pass."""
-    compiled: F = numba.njit(nogil=True, error_model="numpy", fastmath=False, forceinline=True)(function)
-    return compiled
+    return _internal(function, forceinline=True)
+
+
+def _internal(function: F, **options: bool) -> F:
+    if numba.config.DISABLE_JIT:
+        return function
+    made: Any = compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+    made.__class__ = _internal_class()  # numba would crash if it were called as it is
+    return made  # type: ignore[no-any-return]
+
+
+@cache
+def _internal_class() -> type:
+    class Internal(type(numba.njit(lambda: None))):  # type: ignore[misc]
+        """Compiled for other kernels; a call from Python compiles it once more, for Python."""
+
+        def __call__(self, *args: Any) -> Any:
+            if "outside" not in self.__dict__:
+                self.outside = compiled(self.py_func)
+            return self.outside(*args)
+
+    return Internal
 
 
 LANES = 4  # rows of an array of lanes: (rows, LANES)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gbreg import kernels
-from gbreg._jit import kernel
+from gbreg._jit import compiled
 from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._packed import FastScratch, Run, as_token
 from gbreg.problem import Estimates, FitOptions, Flag, Problem, Status, frozen
@@ -258,7 +258,7 @@ def test_a_heavy_row_far_out_does_not_cancel_the_others():
 def test_fit_groups_counts_references_only_on_entry(monkeypatch):
     """In the loop over groups their atomics once cost four times the arithmetic."""
     problem = make_problem([5] * 10, 2, 1)
-    fresh = kernel(kernels.fit_groups.py_func)  # what comes from disk has no text
+    fresh = compiled(kernels.fit_groups.py_func)  # what comes from disk has no text
     monkeypatch.setattr(kernels, "fit_groups", fresh)
     NumbaBackend(1).fit(problem, FitOptions(min_nobs=3), no_progress)
     text = next(iter(fresh.inspect_llvm().values()))
