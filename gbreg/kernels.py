@@ -233,9 +233,9 @@ def median_deviation(values: FloatArray, n: int) -> float:
 
 @entry
 def find_bounds(values: Any, bounds: Any) -> None:
-    """Minimum and maximum into bounds (2,); there is at least one value."""
-    least = values[0]
-    most = values[0]
+    """Widen bounds (2,) to hold all values."""
+    least = bounds[0]
+    most = bounds[1]
     for i in range(values.shape[0]):
         least = min(least, values[i])
         most = max(most, values[i])

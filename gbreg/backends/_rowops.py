@@ -42,7 +42,7 @@ class CompiledRows:
 
     def bounds(self, values: NDArray[Any]) -> tuple[int, int]:
         cuts = self._cuts(len(values))
-        found = np.empty((len(cuts) - 1, 2), dtype=values.dtype)
+        found = np.full((len(cuts) - 1, 2), values[0])  # parts may be empty
         self._over(cuts, lambda part, a, b: kernels.find_bounds(_plain(values[a:b]), found[part]))
         return int(found[:, 0].min()), int(found[:, 1].max())
 
