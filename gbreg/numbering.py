@@ -104,8 +104,10 @@ def _integer_digit(column: pd.Series[Any], ops: RowOps) -> _Digit | None:
 
 def _string_digit(column: pd.Series[Any], grouping: Grouping, ops: RowOps) -> _Digit | None:
     """None where Arrow does not hold the strings, or a missing one is a group."""
-    arrow = getattr(column.array, "__arrow_array__", lambda: None)()
-    if arrow is None or (arrow.null_count and not grouping.dropna):
+    if getattr(column.dtype, "storage", None) != "pyarrow":
+        return None
+    arrow: Any = column.array.__arrow_array__()  # type: ignore[attr-defined, unused-ignore]
+    if arrow.null_count and not grouping.dropna:
         return None
     codes = np.empty(len(column), dtype=np.int32)
     words: dict[int, pd.Index[Any]] = {}
