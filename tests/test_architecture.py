@@ -35,11 +35,14 @@ def imports(tree: ast.AST) -> set[str]:
     return found
 
 
+IMPORTS = {name: imports(tree) for name, tree in TREES.items()}
+
+
 def importers(package: str) -> set[str]:
     return {
         name
-        for name, tree in TREES.items()
-        if any(f"{dotted}.".startswith(f"{package}.") for dotted in imports(tree))
+        for name, found in IMPORTS.items()
+        if any(f"{dotted}.".startswith(f"{package}.") for dotted in found)
     }
 
 

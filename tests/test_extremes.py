@@ -246,6 +246,7 @@ def test_wild_exponents(k, intercept):
         np.testing.assert_array_equal(one, other, err_msg=name)
 
 
+@pytest.mark.compiled
 def test_a_long_group_is_refused_or_right():
     """Summed in blocks, by the same rules."""
     rng = np.random.default_rng(2)
