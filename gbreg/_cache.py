@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         _say(error)
 
 
+@cache
 def _stamp() -> tuple[object, ...]:
     """What the code depends on beyond the function itself: its neighbours and how it is compiled."""
     import gbreg

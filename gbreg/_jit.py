@@ -38,7 +38,7 @@ def entry(function: F) -> F:
 def kernel(function: F) -> F:
     """A kernel that other kernels call.
 
-    Half of the time to compile a function goes into making it callable from Python, so
+    Up to half of the time to compile a function goes into making it callable from Python, so
     that is left for when somebody does (tests, and the driver of long groups).
     """
     return _internal(function)

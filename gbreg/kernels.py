@@ -434,27 +434,6 @@ def set_reference(
 
 
 @inlined
-def add_moments(
-    Z: FloatArray, lo: int, hi: int, token: Any, ref: FloatArray, D: FloatArray, S: FloatArray
-) -> None:
-    """Add to S the cross products about ref, then weighted sums of the columns, then of the weights."""
-    k = len(token)
-    c = ref.shape[0]
-    base = k * (k + 1) // 2 + (c - k) * (k + 1)
-    for i in range(lo, hi, LANES):
-        load_rows(Z, i, hi, ref, D)
-        a = 0
-        for j in range(k):
-            lanes_add_products(S, a, base + j, D, j, j + 1)
-            a += j + 1
-        for q in range(k, c):
-            lanes_add_products(S, a, base + q, D, q, k)
-            lanes_add_square(S, a + k, D, q)
-            a += k + 1
-        lanes_add(S, base + c, D, c)
-
-
-@inlined
 def centre(token: Any, intercept: bool, moments: FloatArray, mean: FloatArray, away: FloatArray) -> bool:
     """Means about the reference, and cross products about the mean; False if some have cancelled.
 
@@ -510,8 +489,22 @@ def sum_moments(
     S: FloatArray,
     moments: FloatArray,
 ) -> None:
+    """Cross products about ref, then weighted sums of the columns, then of the weights, into moments."""
     clear_lanes(S, moments.shape[0])
-    add_moments(Z, lo, hi, token, ref, D, S)
+    k = len(token)
+    c = ref.shape[0]
+    base = k * (k + 1) // 2 + (c - k) * (k + 1)
+    for i in range(lo, hi, LANES):
+        load_rows(Z, i, hi, ref, D)
+        a = 0
+        for j in range(k):
+            lanes_add_products(S, a, base + j, D, j, j + 1)
+            a += j + 1
+        for q in range(k, c):
+            lanes_add_products(S, a, base + q, D, q, k)
+            lanes_add_square(S, a + k, D, q)
+            a += k + 1
+        lanes_add(S, base + c, D, c)
     for a in range(moments.shape[0]):
         moments[a] = lanes_sum(S, a)
 
@@ -601,26 +594,6 @@ def first_coef(
         a += k + 1
 
 
-@inlined
-def add_residuals(
-    Z: FloatArray,
-    lo: int,
-    hi: int,
-    token: Any,
-    ref: FloatArray,
-    coef: FloatArray,
-    start: FloatArray,
-    D: FloatArray,
-    S: FloatArray,
-) -> None:
-    """Add to S, for each target, products of the weighted residuals with the predictors, with 1 and r."""
-    k = len(token)
-    for i in range(lo, hi, LANES):
-        load_rows(Z, i, hi, ref, D)
-        for q in range(start.shape[0]):
-            lanes_add_residuals(S, q * (k + 2), D, k, q, start[q], coef)
-
-
 @kernel
 def sum_residuals(
     Z: FloatArray,
@@ -634,8 +607,13 @@ def sum_residuals(
     S: FloatArray,
     grad: FloatArray,
 ) -> None:
+    """For each target, products of the weighted residuals with the predictors, with 1 and r, into grad."""
     clear_lanes(S, grad.shape[0])
-    add_residuals(Z, lo, hi, token, ref, coef, start, D, S)
+    k = len(token)
+    for i in range(lo, hi, LANES):
+        load_rows(Z, i, hi, ref, D)
+        for q in range(start.shape[0]):
+            lanes_add_residuals(S, q * (k + 2), D, k, q, start[q], coef)
     for a in range(grad.shape[0]):
         grad[a] = lanes_sum(S, a)
 

@@ -159,7 +159,11 @@ def _category_digit(column: pd.Series[Any], grouping: Grouping, alone: bool) -> 
 def mixed_radix(digits: list[_Digit], labels: Sequence[Hashable], ops: RowOps) -> Groups:
     """Combine the numbers of the keys; the order of the result is that of the sorted keys."""
     n_codes = math.prod(digit.base for digit in digits)
-    codes = ops.number([(d.values, d.low, d.base) for d in digits], code_type(n_codes))
+    dtype = code_type(n_codes)
+    if len(digits) == 1 and digits[0].low == 0 and digits[0].values.dtype == dtype:
+        codes = digits[0].values  # numbered already
+    else:
+        codes = ops.number([(d.values, d.low, d.base) for d in digits], dtype)
     for digit in digits:
         if digit.missing:
             codes[digit.values < digit.low] = -1

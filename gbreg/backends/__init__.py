@@ -25,7 +25,8 @@ class Backend(Protocol):
     """What `gbreg.fit` needs of an engine.
 
     All backends return the same statuses and flags and agree to 1e-10 relative on
-    well-posed problems. They never raise for what the numbers hold.
+    well-posed problems. They never raise for what the numbers hold. One may also have ``rows``,
+    the `gbreg.rowops.RowOps` that number and pack its rows; else numpy does.
     """
 
     name: str

@@ -51,7 +51,7 @@ class LokyBackend:
 
     def __init__(self, n_jobs: int | None = None) -> None:
         self.n_jobs = n_jobs
-        self.rows = CompiledRows(n_jobs)
+        self.rows = CompiledRows(n_jobs=1)  # no threads, which are not wanted here
 
     def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
         jobs = self.n_jobs if self.n_jobs is not None and self.n_jobs > 0 else cores()

@@ -11,7 +11,7 @@ from gbreg import kernels
 from gbreg.backends import Progress
 from gbreg.backends._long import extend_long_group, fit_long_group
 from gbreg.backends._packed import LONG_ROWS, ExtendedScratch, FastScratch, Run, as_token, quiet
-from gbreg.backends._ranges import cores, map_ranges, run_tasks
+from gbreg.backends._ranges import map_ranges, run_tasks, threads_for
 from gbreg.backends._rowops import CompiledRows
 from gbreg.problem import Estimates, FitOptions, IntArray, Problem
 
@@ -41,7 +41,7 @@ class NumbaBackend:
             return self._fit(problem, options, progress)
 
     def _fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
-        run = Run.start(problem, options, self._threads(problem.n_rows), progress)
+        run = Run.start(problem, options, threads_for(self.n_jobs, problem.n_rows, SERIAL_ROWS), progress)
         k, t = problem.n_predictors, problem.n_targets
         token = as_token(k)
         room = int(min(run.sizes.max(initial=0), LONG_ROWS)) if options.mad else 0
@@ -59,11 +59,6 @@ class NumbaBackend:
                 fit_long_group(run, int(g), token)
             self._extend(run, np.flatnonzero(run.todo.any(axis=1)), room)
         return run.estimates()
-
-    def _threads(self, n_rows: int) -> int:
-        if self.n_jobs is not None and self.n_jobs > 0:
-            return self.n_jobs
-        return 1 if self.n_jobs is None and n_rows < SERIAL_ROWS else cores()
 
     @staticmethod
     def _extend(run: Run, todo: IntArray, room: int) -> None:

@@ -125,7 +125,7 @@ def as_token(k: int) -> Any:
 
 
 def lanes(rows: int) -> FloatArray:
-    """(rows, LANES) that no row of crosses a cache line: a quarter faster."""
+    """(rows, LANES), no row of which straddles two cache lines: those are slower to load and store."""
     size, line = rows * LANES, 64
     memory = np.empty(size + line // 8)
     start = -memory.ctypes.data % line // 8

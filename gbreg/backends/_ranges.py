@@ -32,6 +32,13 @@ def cores() -> int:
     return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available
 
 
+def threads_for(n_jobs: int | None, n_rows: int, serial_rows: int) -> int:
+    """``n_jobs`` threads; all cores for -1, and for None unless there are fewer than ``serial_rows`` rows."""
+    if n_jobs is not None and n_jobs > 0:
+        return n_jobs
+    return 1 if n_jobs is None and n_rows < serial_rows else cores()
+
+
 def run_tasks(
     work: Callable[[A], T],
     tasks: Sequence[A],
