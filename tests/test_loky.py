@@ -279,14 +279,24 @@ def test_temporary_files_go_when_the_fit_is_over(tmp_path, monkeypatch):
     monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(tmp_path))
     problem = make_problem(200_000, 50_000)
     seen: list[Path] = []
-    options = FitOptions(min_nobs=200_000)
-    _loky.LokyBackend(n_jobs=2).fit(problem, options, lambda rows: seen.extend(files_in(tmp_path)))
+    over = threading.Event()
+
+    def watch():  # from beside: the workers may be done before the first tick
+        while not over.wait(0.001):
+            seen.extend(files_in(tmp_path))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _loky.LokyBackend(n_jobs=2).fit(problem, FitOptions(min_nobs=200_000), lambda rows: None)
+    over.set()
+    watcher.join()
     assert seen  # they were there
     wait_until(lambda: files_in(tmp_path) == [])
 
 
 def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    """All files; os.walk does not mind that folders go while it looks."""
+    return [Path(inside, name) for inside, _, names in os.walk(folder) for name in names]
 
 
 def wait_until(true, seconds: float = 20.0) -> None:
