@@ -11,7 +11,7 @@ from gbreg import regression
 from gbreg.backends import Backend
 from gbreg.layout import GroupLayout
 from gbreg.result import GroupFit
-from gbreg.spec import Missing, OnCollinear, Precision
+from gbreg.spec import CovType, Missing, OnCollinear, Precision
 
 
 @pd.api.extensions.register_dataframe_accessor("gbreg")
@@ -29,6 +29,7 @@ class GbregAccessor:
         by: Any = None,
         level: Any = None,
         weights: Any = None,
+        cov_type: CovType = "classical",
         backend: str | Backend = "numba",
         intercept: bool = True,
         min_nobs: int | None = None,
@@ -50,6 +51,7 @@ class GbregAccessor:
             by=by,
             level=level,
             weights=weights,
+            cov_type=cov_type,
             backend=backend,
             intercept=intercept,
             min_nobs=min_nobs,

@@ -48,12 +48,20 @@ def summary(fit: GroupFit) -> str:
 
 def facts(fit: GroupFit) -> list[str]:
     """Tell what was fitted, where the rows went, and how it ended; few lines whatever the fit."""
-    weights = "" if fit.spec.weights is None else f", weights {label_text(fit.spec.weights)}"
+    weights = "" if fit.spec.weights is None else f", weights {_weights(fit)}"
     return [
         f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}",
         *_row_lines(fit),
         *_status_lines(fit),
     ]
+
+
+def _weights(fit: GroupFit) -> str:
+    """What the weights are called, and mean if that was said."""
+    if fit.spec.weights is None:
+        return "none"
+    meaning = " (1/sigma^2)" if fit.spec.cov_type == "known" else ""
+    return f"{label_text(fit.spec.weights)}{meaning}"
 
 
 def _row_lines(fit: GroupFit) -> list[str]:
@@ -145,6 +153,7 @@ class GroupSummary:
         fit = self.fit
         glance, tidy, flags = fit.glance(), fit.tidy(), fit.flags
         condition, digits = fit.condition_number, fit.digits
+        letter = "z" if fit.spec.cov_type == "known" else "t"
         p, f = len(fit.terms), flags.shape[1] // len(fit.targets)
         made = []
         for q, target in enumerate(fit.targets):
@@ -152,7 +161,7 @@ class GroupSummary:
             marks = [str(flags.columns[i][1]) for i in range(q * f, (q + 1) * f) if flags.iloc[0, i]]
             known = [
                 ("status", ", ".join([str(about["status"]), *marks])),
-                ("weights", "none" if fit.spec.weights is None else label_text(fit.spec.weights)),
+                ("weights", _weights(fit)),
                 ("nobs", str(about["nobs"])),
                 ("df_resid", _number(about["df_resid"])),
                 ("R-squared", _number(about["r_squared"])),
@@ -166,9 +175,11 @@ class GroupSummary:
                 ("condition number", _number(condition.iloc[0, q], 3)),
                 ("digits", _number(digits.iloc[0, q], 3)),
             ]
+            if letter == "z":
+                known += [("chi2", _number(about["chi2"])), ("P(>chi2)", _number(about["chi2_p_value"]))]
             numbers = tidy.iloc[q * p : (q + 1) * p, -6:].map(_number)
             numbers.index = pd.Index(list(map(label_text, fit.terms)))
-            numbers.columns = pd.Index(["coef", "std err", "t", "P>|t|", "[0.025", "0.975]"])
+            numbers.columns = pd.Index(["coef", "std err", letter, f"P>|{letter}|", "[0.025", "0.975]"])
             made.append((label_text(target), known, numbers))
         return made
 

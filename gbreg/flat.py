@@ -28,6 +28,8 @@ PER_TARGET = (
     "status",
     "df_resid",
     "ssr",
+    "chi2",
+    "chi2_pvalue",
     "scale",
     "rsquared",
     "rsquared_adj",
@@ -90,8 +92,10 @@ def glance(fit: GroupFit) -> pd.DataFrame:
         "aic": made.aic,
         "bic": made.bic,
         "log_lik": made.llf,
-        "status": as_words(fit.estimates.status.ravel()),
     }
+    if fit.spec.cov_type == "known":
+        columns |= {"chi2": made.ssr, "chi2_p_value": made.chi2_pvalue}
+    columns["status"] = as_words(fit.estimates.status.ravel())
     return long_frame(fit.keys, {"target": fit.targets}, columns)
 
 

@@ -58,6 +58,15 @@ def bse(resid_norm: FloatArray, df: FloatArray, root: FloatArray) -> FloatArray:
     return _representable(errors, exact=(resid_norm == 0)[:, :, None])
 
 
+def bse_known(params: FloatArray, root: FloatArray) -> FloatArray:
+    """Compute standard errors sqrt(diag((X'WX)^-1)) for weights that are 1/sigma^2: (g, t, p) twice.
+
+    Greene, Econometric Analysis, section 9.4, with the variance of every row known; statsmodels'
+    ``WLS`` with ``cov_type="fixed scale"``. NaN where there is no coefficient.
+    """
+    return np.where(np.isnan(params), np.nan, root)
+
+
 def cov_params(errors: FloatArray, corr: FloatArray) -> FloatArray:
     """Covariance of the coefficients: errors (g, p), corr (g, p(p-1)/2) -> (g, p, p)."""
     with np.errstate(over="ignore", under="ignore"):
@@ -73,21 +82,35 @@ def tvalues(params: FloatArray, errors: FloatArray, perfect: BoolArray) -> Float
     return np.where(perfect[:, :, None], np.nan, t)
 
 
-def pvalues(t: FloatArray, df: FloatArray) -> FloatArray:
-    """Two-sided p values of Student's t: (g, t, p), (g, t) -> (g, t, p)."""
+def pvalues(t: FloatArray, df: FloatArray | None) -> FloatArray:
+    """Two-sided p values of Student's t, or of the normal for df None: (g, t, p), (g, t) -> (g, t, p)."""
     from scipy import special
 
+    if df is None:
+        return np.asarray(2 * special.ndtr(-np.abs(t)))
     return np.asarray(2 * special.stdtr(df[:, :, None], -np.abs(t)))
 
 
 def conf_int(
-    params: FloatArray, errors: FloatArray, df: FloatArray, alpha: float
+    params: FloatArray, errors: FloatArray, df: FloatArray | None, alpha: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Bounds of the 1 - alpha intervals, params -/+ t(1 - alpha/2, df) bse: two (g, t, p)."""
+    """Bounds of the 1 - alpha intervals, params -/+ quantile(alpha, df) bse: two (g, t, p)."""
+    half = (quantile(alpha, df) if df is None else quantile(alpha, df)[:, :, None]) * errors
+    return params - half, params + half
+
+
+def quantile(alpha: float, df: FloatArray | None) -> FloatArray:
+    """1 - alpha/2 quantile of Student's t, or of the normal for df None; as the shape of df."""
     from scipy import special
 
-    half = -special.stdtrit(df, alpha / 2)[:, :, None] * errors  # 1 - alpha / 2 would round
-    return params - half, params + half
+    return np.asarray(-(special.ndtri(alpha / 2) if df is None else special.stdtrit(df, alpha / 2)))
+
+
+def chi2_pvalue(statistic: FloatArray, df: FloatArray) -> FloatArray:
+    """Probability of a larger chi2 with df degrees of freedom; NaN where there are none."""
+    from scipy import special
+
+    return np.asarray(special.chdtrc(_positive(df), statistic))
 
 
 def rsquared(resid_norm: FloatArray, target_norm: FloatArray) -> FloatArray:

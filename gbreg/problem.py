@@ -25,7 +25,7 @@ class Status(IntEnum):
     """Why a group's numbers are there, or are not."""
 
     OK = 0
-    SATURATED = 1  # as many rows as coefficients: coefficients good, errors NaN
+    SATURATED = 1  # as many rows as coefficients: coefficients good, errors NaN unless known
     TOO_FEW_ROWS = 2
     NO_DATA = 3
     RANK_DEFICIENT = 4

@@ -22,7 +22,7 @@ from gbreg.problem import Estimates, Flag, Status
 from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY, RowOps
 from gbreg.rows import Data, Pattern, select_rows, split_patterns, whole_rows
-from gbreg.spec import FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
+from gbreg.spec import CovType, FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
 
 INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the key
 
@@ -35,6 +35,7 @@ def fit(
     by: Any = None,
     level: Any = None,
     weights: Any = None,
+    cov_type: CovType = "classical",
     backend: str | Backend = "numba",
     intercept: bool = True,
     min_nobs: int | None = None,
@@ -69,6 +70,12 @@ def fit(
     weights : label, Series or array, optional
         Analytic weights: proportional to 1/sigma^2, not 1/sigma. A row of weight zero
         takes no part and is not counted in ``nobs``.
+    cov_type : {"classical", "known"}
+        Whether the variance of the rows is estimated from the residuals, or known: weights
+        are exactly 1/sigma^2. Then the covariance of the coefficients is (X'WX)^-1, not
+        multiplied by ``scale``, statistics are normal instead of Student's t, saturated groups
+        and perfect fits have errors and statistics too, and there are ``chi2`` and
+        ``chi2_pvalue``. All else is as it was. statsmodels' ``"fixed scale"``.
     backend : {"numba", "numpy", "loky"} or Backend
         Compiled kernels in threads, vectorised numpy, or processes. They agree.
     intercept : bool
@@ -76,7 +83,7 @@ def fit(
     min_nobs : int, optional
         Groups with fewer rows are not fitted (``too_few_rows``). At least, and by default,
         the number of coefficients: then the fit is exact, its status ``saturated``, and
-        it has no errors.
+        it has no errors unless ``cov_type="known"``.
     missing : {"drop", "raise"}
         What happens to NaN, NA and infinite values in predictors and targets. Rows are
         dropped and counted, or `MissingDataError` names the column.
@@ -146,6 +153,7 @@ def fit(
         weights=_describe(weights),
         options=options,
         missing=missing,
+        cov_type=cov_type,
     )
     check_bool("progress", progress)
     engine = get_backend(backend, n_jobs)

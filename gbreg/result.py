@@ -4,48 +4,28 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from gbreg import display, flat, prediction, storage, tables
-from gbreg.accounting import RowCounts
+from gbreg.diagnostics import Diagnostics
 from gbreg.errors import SpecError
-from gbreg.prediction import FrameRows, Origins
-from gbreg.problem import Estimates, Flag
-from gbreg.spec import FitSpec, check_fraction
-from gbreg.statistics import Statistics
+from gbreg.prediction import FrameRows
+from gbreg.problem import Flag
+from gbreg.spec import check_fraction
 from gbreg.suggest import nearest
 
 
-class GroupFit:
+class GroupFit(Diagnostics):
     """Regressions of all groups; every frame is indexed by the groups' keys.
 
     Made by `gbreg.fit`. Names are those of statsmodels. Columns are targets, or pairs of
     target and term, where the intercept's term is ``Intercept``. Where there is no number there
     is NaN, and `status` says why. The frame of the fit is not kept.
     """
-
-    def __init__(
-        self,
-        estimates: Estimates,
-        keys: pd.Index[Any],
-        spec: FitSpec,
-        counts: RowCounts,
-        origins: Origins,
-        backend: str,
-    ) -> None:
-        self.estimates = estimates
-        self.keys = keys
-        self.spec = without_rows(spec)
-        self.counts = counts
-        self.origins = origins  # what was subtracted from integer columns beyond 2**53
-        self.backend = backend
-        self.lost_code: tuple[Hashable, ...] = ()  # derived columns whose code was not stored
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "spec": self.spec.portable(), "lost_code": self.derived}
@@ -63,36 +43,6 @@ class GroupFit:
         """Rows of the frame, those that took no part included; see `accounting`."""
         return self.counts.n_rows
 
-    @property
-    def targets(self) -> tuple[Hashable, ...]:
-        return self.spec.target_names
-
-    @property
-    def predictors(self) -> tuple[Hashable, ...]:
-        return self.spec.predictors
-
-    @property
-    def terms(self) -> tuple[Hashable, ...]:
-        """Names of the coefficients, the intercept first."""
-        return self.spec.terms
-
-    @property
-    def derived(self) -> tuple[Hashable, ...]:
-        """Predictors and targets that were computed by a callable or an expression."""
-        made = [column.name for column in (*self.spec.linear, *self.spec.targets) if column.label is None]
-        return (*self.lost_code, *made)
-
-    @property
-    def statistics(self) -> Statistics:
-        """The same numbers as arrays, without labels."""
-        return Statistics(self.estimates, self.origins, self.spec.options.intercept)
-
-    def _by_target(self, values: NDArray[Any]) -> pd.DataFrame:
-        return tables.by_target(values, self.keys, self.targets)
-
-    def _by_term(self, values: NDArray[Any]) -> pd.DataFrame:
-        return tables.by_axes(values, self.keys, ("target", self.targets), ("term", self.terms))
-
     # ------------------------------------------------------------------ coefficients
 
     @property
@@ -102,17 +52,17 @@ class GroupFit:
 
     @property
     def bse(self) -> pd.DataFrame:
-        """Standard errors of the coefficients, sqrt(scale diag((X'WX)^-1))."""
+        """Standard errors of the coefficients, sqrt(scale diag((X'WX)^-1)); scale is 1 if known."""
         return self._by_term(self.statistics.bse)
 
     @property
     def tvalues(self) -> pd.DataFrame:
-        """Coefficients over their standard errors; NaN for perfect fits."""
+        """Coefficients over their standard errors; NaN for perfect fits unless errors are known."""
         return self._by_term(self.statistics.tvalues)
 
     @property
     def pvalues(self) -> pd.DataFrame:
-        """Two-sided p values of Student's t with df_resid degrees of freedom; NaN for perfect fits."""
+        """Two-sided p values of `tvalues`: Student's t with df_resid, or normal if errors are known."""
         return self._by_term(self.statistics.pvalues)
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -136,78 +86,6 @@ class GroupFit:
             )
         covariances = self.statistics.cov_params(self.targets.index(target))
         return tables.by_term_and_term(covariances, self.keys, self.terms)
-
-    # ------------------------------------------------------------------ diagnostics
-
-    @property
-    def nobs(self) -> pd.DataFrame:
-        """Rows used."""
-        return self._by_target(self.statistics.nobs)
-
-    @property
-    def df_resid(self) -> pd.DataFrame:
-        """Residual degrees of freedom, nobs minus the number of independent columns."""
-        return self._by_target(self.statistics.df_resid)
-
-    @property
-    def ssr(self) -> pd.DataFrame:
-        """Weighted sum of squared residuals, sum w r^2."""
-        return self._by_target(self.statistics.ssr)
-
-    @property
-    def scale(self) -> pd.DataFrame:
-        """Residual variance of a row of weight 1, ssr / df_resid."""
-        return self._by_target(self.statistics.scale)
-
-    @property
-    def rms(self) -> pd.DataFrame:
-        """Root mean square of the residuals, sqrt(sum w r^2 / sum w)."""
-        return self._by_target(self.statistics.rms)
-
-    @property
-    def mad(self) -> pd.DataFrame:
-        """Median absolute deviation of the residuals, median(|r - median(r)|).
-
-        Unscaled and unweighted, as `scipy.stats.median_abs_deviation`.
-        """
-        if not self.spec.options.mad:
-            raise SpecError("mad was not computed; call fit(..., mad=True)")
-        return self._by_target(self.estimates.mad)
-
-    @property
-    def rsquared(self) -> pd.DataFrame:
-        """1 - ssr / tss, about the weighted mean (about 0 without intercept); NaN for constant targets."""
-        return self._by_target(self.statistics.rsquared)
-
-    @property
-    def rsquared_adj(self) -> pd.DataFrame:
-        """R2 adjusted for degrees of freedom, 1 - (1 - R2) (n - intercept) / df_resid."""
-        return self._by_target(self.statistics.rsquared_adj)
-
-    @property
-    def llf(self) -> pd.DataFrame:
-        """Gaussian log-likelihood, as statsmodels' WLS; NaN for perfect and saturated fits."""
-        return self._by_target(self.statistics.llf)
-
-    @property
-    def aic(self) -> pd.DataFrame:
-        """Akaike's information criterion, -2 llf + 2 rank."""
-        return self._by_target(self.statistics.aic)
-
-    @property
-    def bic(self) -> pd.DataFrame:
-        """Schwarz's information criterion, -2 llf + log(nobs) rank."""
-        return self._by_target(self.statistics.bic)
-
-    @property
-    def condition_number(self) -> pd.DataFrame:
-        """Ratio of the extreme singular values of the weighted design; inf where columns are dependent."""
-        return self._by_target(self.statistics.condition_number)
-
-    @property
-    def digits(self) -> pd.DataFrame:
-        """How many digits of the coefficients the stored data can support, at most 16."""
-        return self._by_target(self.statistics.digits)
 
     # ------------------------------------------------------------------ status
 
@@ -306,7 +184,7 @@ class GroupFit:
 
         Columns: the keys, ``target``, ``nobs``, ``df_resid``, ``r_squared``, ``adj_r_squared``,
         ``sigma`` (the square root of `scale`), ``rms``, ``mad`` (NaN if not computed), ``aic``,
-        ``bic``, ``log_lik``, ``status``.
+        ``bic``, ``log_lik``, with ``cov_type="known"`` also ``chi2`` and ``chi2_p_value``, ``status``.
         """
         return flat.glance(self)
 
@@ -369,11 +247,3 @@ class GroupFit:
 
     def _repr_html_(self) -> str:
         return display.html(self)
-
-
-def without_rows(spec: FitSpec) -> FitSpec:
-    """Leave out keys that are values aligned with the rows of the frame."""
-    by = spec.grouping.by if spec.grouping else None
-    aligned = (np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray, list)
-    items = by if isinstance(by, list) else [by]
-    return replace(spec, grouping=None) if any(isinstance(item, aligned) for item in items) else spec

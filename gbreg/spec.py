@@ -16,6 +16,7 @@ from gbreg.suggest import nearest
 Missing = Literal["drop", "raise"]
 Precision = Literal["auto", "extended"]
 OnCollinear = Literal["nan", "drop", "raise"]
+CovType = Literal["classical", "known"]
 
 INTERCEPT = "Intercept"
 
@@ -60,9 +61,13 @@ class FitSpec:
     weights: Hashable  # what the weights were called, None if unweighted
     options: FitOptions
     missing: Missing = "drop"
+    cov_type: CovType = "classical"
 
     def __post_init__(self) -> None:
         check_choice("missing", self.missing, get_args(Missing))
+        check_choice("cov_type", self.cov_type, get_args(CovType))
+        if self.cov_type == "known" and self.weights is None:
+            raise SpecError('cov_type="known" takes weights= for exactly 1/sigma^2, got no weights')
         if not self.targets:
             raise SpecError("targets= is empty: what is to be fitted?")
         for role, names in (("linear", self.predictors), ("targets", self.target_names)):

@@ -27,6 +27,7 @@ class Statistics:
     estimates: Estimates
     origins: Mapping[int, NDArray[Any]]  # (g,), subtracted from the column at this position
     intercept: bool
+    known: bool = False  # weights are 1/sigma^2: errors do not depend on the residuals
 
     def shared(self, name: str) -> NDArray[Any]:
         """Expand an array per pattern to targets: (g, m, ...) -> (g, t, ...)."""
@@ -49,23 +50,31 @@ class Statistics:
     def perfect(self) -> BoolArray:
         return (self.estimates.flags & Flag.PERFECT_FIT) > 0
 
+    @property
+    def df_error(self) -> FloatArray | None:
+        """Degrees of freedom of the errors; None where they are known, and statistics normal."""
+        return None if self.known else self.df_resid
+
     # per coefficient
 
     @cached_property
     def bse(self) -> FloatArray:
+        if self.known:
+            return inference.bse_known(self.estimates.params, self.shared("root"))
         return inference.bse(self.estimates.resid_norm, self.df_resid, self.shared("root"))
 
     @cached_property
     def tvalues(self) -> FloatArray:
-        return inference.tvalues(self.estimates.params, self.bse, self.perfect)
+        noise = self.perfect & (not self.known)  # whether the errors are
+        return inference.tvalues(self.estimates.params, self.bse, noise)
 
     @property
     def pvalues(self) -> FloatArray:
-        return inference.pvalues(self.tvalues, self.df_resid)
+        return inference.pvalues(self.tvalues, self.df_error)
 
     def conf_int(self, alpha: float) -> tuple[FloatArray, FloatArray]:
         """Lower and upper bounds."""
-        return inference.conf_int(self.estimates.params, self.bse, self.df_resid, alpha)
+        return inference.conf_int(self.estimates.params, self.bse, self.df_error, alpha)
 
     def cov_params(self, q: int) -> FloatArray:
         """Covariance of the coefficients of the target at this position, (g, p, p)."""
@@ -76,6 +85,10 @@ class Statistics:
     @property
     def ssr(self) -> FloatArray:
         return inference.ssr(self.estimates.resid_norm)
+
+    @property
+    def chi2_pvalue(self) -> FloatArray:
+        return inference.chi2_pvalue(self.ssr, self.df_resid)
 
     @property
     def scale(self) -> FloatArray:

@@ -249,6 +249,7 @@ def _spec_out(spec: FitSpec) -> dict[str, Any]:
         "weights": _label_out(spec.weights),
         "options": asdict(spec.options),
         "missing": spec.missing,
+        "cov_type": spec.cov_type,
         "grouping": asked,
     }
 
@@ -264,6 +265,7 @@ def _spec_in(facts: dict[str, Any]) -> FitSpec:
         weights=_label_in(facts["weights"]),
         options=FitOptions(**facts["options"]),
         missing=facts["missing"],
+        cov_type=facts.get("cov_type", "classical"),  # not in files of its time
     )
 
 

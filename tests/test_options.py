@@ -376,6 +376,15 @@ def test_weights_that_do_not_fit_the_frame(backend: str) -> None:
         fit(frame, backend, weights=frame["w"].iloc[1:])
 
 
+@covers("cov_type")
+def test_cov_type(backend: str) -> None:  # its numbers are in test_cov_types.py
+    frame = table()
+    known, classical = fit(frame, backend, weights="w", cov_type="known"), fit(frame, backend, weights="w")
+    assert_same(fit(frame, backend, weights="w", cov_type="classical"), classical)
+    assert_same(known, classical)
+    np.testing.assert_allclose(known.bse["u"].mul(np.sqrt(classical.scale["u"]), axis=0), classical.bse["u"])
+
+
 @covers("intercept")
 def test_without_intercept(backend: str) -> None:
     frame = table()
@@ -778,6 +787,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "dtype": {"targets": ["g"]},
     "weights": {"weights": "q"},
     "negative weights": {"weights": lambda d: -d["w"]},
+    "cov_type": {"cov_type": "known"},
     "intercept": {"intercept": 2},
     "min_nobs": {"min_nobs": 1},
     "missing": {"missing": "q"},

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""What a fit holds, and the numbers that each group and target has one of."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gbreg import tables
+from gbreg.accounting import RowCounts
+from gbreg.errors import SpecError
+from gbreg.prediction import Origins
+from gbreg.problem import Estimates
+from gbreg.spec import FitSpec
+from gbreg.statistics import Statistics
+
+
+class Diagnostics:
+    """The base of `gbreg.GroupFit`: frames indexed by the groups' keys, one column per target."""
+
+    def __init__(
+        self,
+        estimates: Estimates,
+        keys: pd.Index[Any],
+        spec: FitSpec,
+        counts: RowCounts,
+        origins: Origins,
+        backend: str,
+    ) -> None:
+        self.estimates = estimates
+        self.keys = keys
+        self.spec = without_rows(spec)
+        self.counts = counts
+        self.origins = origins  # what was subtracted from integer columns beyond 2**53
+        self.backend = backend
+        self.lost_code: tuple[Hashable, ...] = ()  # derived columns whose code was not stored
+
+    @property
+    def targets(self) -> tuple[Hashable, ...]:
+        return self.spec.target_names
+
+    @property
+    def predictors(self) -> tuple[Hashable, ...]:
+        return self.spec.predictors
+
+    @property
+    def terms(self) -> tuple[Hashable, ...]:
+        """Names of the coefficients, the intercept first."""
+        return self.spec.terms
+
+    @property
+    def derived(self) -> tuple[Hashable, ...]:
+        """Predictors and targets that were computed by a callable or an expression."""
+        made = [column.name for column in (*self.spec.linear, *self.spec.targets) if column.label is None]
+        return (*self.lost_code, *made)
+
+    @property
+    def statistics(self) -> Statistics:
+        """The same numbers as arrays, without labels."""
+        return Statistics(
+            self.estimates, self.origins, self.spec.options.intercept, self.spec.cov_type == "known"
+        )
+
+    def _need(self, cov_type: str, what: str) -> None:
+        if self.spec.cov_type != cov_type:
+            raise SpecError(f"{what} needs cov_type={cov_type!r}, this fit has {self.spec.cov_type!r}")
+
+    def _by_target(self, values: NDArray[Any]) -> pd.DataFrame:
+        return tables.by_target(values, self.keys, self.targets)
+
+    def _by_term(self, values: NDArray[Any]) -> pd.DataFrame:
+        return tables.by_axes(values, self.keys, ("target", self.targets), ("term", self.terms))
+
+    @property
+    def nobs(self) -> pd.DataFrame:
+        """Rows used."""
+        return self._by_target(self.statistics.nobs)
+
+    @property
+    def df_resid(self) -> pd.DataFrame:
+        """Residual degrees of freedom, nobs minus the number of independent columns."""
+        return self._by_target(self.statistics.df_resid)
+
+    @property
+    def ssr(self) -> pd.DataFrame:
+        """Weighted sum of squared residuals, sum w r^2."""
+        return self._by_target(self.statistics.ssr)
+
+    @property
+    def chi2(self) -> pd.DataFrame:
+        """Chi2 of the residuals, sum (r / sigma)^2: `ssr` under ``cov_type="known"``, which it needs."""
+        self._need("known", "chi2")
+        return self._by_target(self.statistics.ssr)
+
+    @property
+    def chi2_pvalue(self) -> pd.DataFrame:
+        """Probability of a larger `chi2` with `df_resid` degrees of freedom; NaN if saturated."""
+        self._need("known", "chi2_pvalue")
+        return self._by_target(self.statistics.chi2_pvalue)
+
+    @property
+    def scale(self) -> pd.DataFrame:
+        """Residual variance of a row of weight 1, ssr / df_resid."""
+        return self._by_target(self.statistics.scale)
+
+    @property
+    def rms(self) -> pd.DataFrame:
+        """Root mean square of the residuals, sqrt(sum w r^2 / sum w)."""
+        return self._by_target(self.statistics.rms)
+
+    @property
+    def mad(self) -> pd.DataFrame:
+        """Median absolute deviation of the residuals, median(|r - median(r)|).
+
+        Unscaled and unweighted, as `scipy.stats.median_abs_deviation`.
+        """
+        if not self.spec.options.mad:
+            raise SpecError("mad was not computed; call fit(..., mad=True)")
+        return self._by_target(self.estimates.mad)
+
+    @property
+    def rsquared(self) -> pd.DataFrame:
+        """1 - ssr / tss, about the weighted mean (about 0 without intercept); NaN for constant targets."""
+        return self._by_target(self.statistics.rsquared)
+
+    @property
+    def rsquared_adj(self) -> pd.DataFrame:
+        """R2 adjusted for degrees of freedom, 1 - (1 - R2) (n - intercept) / df_resid."""
+        return self._by_target(self.statistics.rsquared_adj)
+
+    @property
+    def llf(self) -> pd.DataFrame:
+        """Gaussian log-likelihood, as statsmodels' WLS; NaN for perfect and saturated fits."""
+        return self._by_target(self.statistics.llf)
+
+    @property
+    def aic(self) -> pd.DataFrame:
+        """Akaike's information criterion, -2 llf + 2 rank."""
+        return self._by_target(self.statistics.aic)
+
+    @property
+    def bic(self) -> pd.DataFrame:
+        """Schwarz's information criterion, -2 llf + log(nobs) rank."""
+        return self._by_target(self.statistics.bic)
+
+    @property
+    def condition_number(self) -> pd.DataFrame:
+        """Ratio of the extreme singular values of the weighted design; inf where columns are dependent."""
+        return self._by_target(self.statistics.condition_number)
+
+    @property
+    def digits(self) -> pd.DataFrame:
+        """How many digits of the coefficients the stored data can support, at most 16."""
+        return self._by_target(self.statistics.digits)
+
+
+def without_rows(spec: FitSpec) -> FitSpec:
+    """Leave out keys that are values aligned with the rows of the frame."""
+    by = spec.grouping.by if spec.grouping else None
+    aligned = (np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray, list)
+    items = by if isinstance(by, list) else [by]
+    return replace(spec, grouping=None) if any(isinstance(item, aligned) for item in items) else spec
