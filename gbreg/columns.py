@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg.errors import ColumnError, DTypeError, SpecError
-from gbreg.problem import BoolArray, FloatArray
+from gbreg.problem import BoolArray, FloatArray, IntArray
 from gbreg.suggest import nearest
 
 _EXPRESSION: Any = getattr(pd.api.typing, "Expression", ())  # pandas.col came with pandas 3
@@ -204,6 +204,29 @@ def read_weights(frame: pd.DataFrame, weights: object) -> FloatArray | None:
         return None
     what = f"{weights!r} in weights=" if is_label(weights) else "weights="
     return _on_rows(_evaluate(frame, weights, "weights"), frame, what).as_float()
+
+
+def read_clusters(frame: pd.DataFrame, groups: object) -> IntArray | None:
+    """``groups=`` as (n,) numbers of clusters in order of appearance, -1 where missing; or None."""
+    if groups is None:
+        return None
+    values = _evaluate(frame, groups, "groups")
+    if isinstance(values, pd.Series):
+        if not (values.index is frame.index or values.index.equals(frame.index)):
+            if not values.index.is_unique:
+                raise SpecError(
+                    "groups= cannot be aligned with the frame: its index differs and has duplicates"
+                )
+            values = values.reindex(frame.index)
+    elif not isinstance(values, (pd.Index, pd.api.extensions.ExtensionArray)):
+        values = np.asarray(values)
+    if values.shape != (len(frame),):
+        raise SpecError(f"groups= must have one value per row, {len(frame)}, got shape {values.shape}")
+    try:
+        numbers: IntArray = pd.factorize(values)[0].astype(np.int64, copy=False)
+    except TypeError as error:
+        raise SpecError(f"groups= cannot tell clusters apart: {error}") from error
+    return numbers
 
 
 def _is_code(source: object) -> bool:

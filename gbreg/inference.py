@@ -113,6 +113,45 @@ def chi2_pvalue(statistic: FloatArray, df: FloatArray) -> FloatArray:
     return np.asarray(special.chdtrc(_positive(df), statistic))
 
 
+def sandwich_errors(
+    lower: FloatArray,
+    resid_norm: FloatArray,
+    wsum: FloatArray,
+    norm: FloatArray,
+    center: FloatArray,
+    intercept: bool,
+) -> tuple[FloatArray, FloatArray]:
+    """Standard errors and correlations of the coefficients from what `gbreg.sandwich` gives.
+
+    (g, t, p(p+1)/2), (g, t), (g, t), (g, t, k), (g, t, k) -> (g, t, p), (g, t, p(p-1)/2). The
+    intercept is the level less slopes times ``center``, which is in the caller's units.
+    """
+    k = norm.shape[2]
+    p = k + intercept
+    with np.errstate(all="ignore"):
+        unit = 1 / norm
+        cov = _symmetric(lower, p)
+        if intercept:
+            side = np.sqrt(wsum)[:, :, None]
+            reach = center * side / norm
+            cov[:, :, 0, :] -= np.einsum("gtj,gtji->gti", reach, cov[:, :, 1:, :])
+            cov[:, :, :, 0] -= np.einsum("gtj,gtij->gti", reach, cov[:, :, :, 1:])
+            unit = np.concatenate([1 / side, unit], axis=2)
+        root = np.sqrt(np.diagonal(cov, axis1=2, axis2=3))
+        errors = resid_norm[:, :, None] * (root * unit)
+        rows, columns = np.tril_indices(p, -1)
+        corr = cov[:, :, rows, columns] / (root[:, :, rows] * root[:, :, columns])
+    return _representable(errors, exact=root == 0), corr
+
+
+def _symmetric(lower: FloatArray, p: int) -> FloatArray:
+    """Matrices (..., p, p) from their lower triangles (..., p(p+1)/2) by rows."""
+    out = np.empty((*lower.shape[:-1], p, p))
+    rows, columns = np.tril_indices(p)
+    out[..., rows, columns] = out[..., columns, rows] = lower
+    return out
+
+
 def rsquared(resid_norm: FloatArray, target_norm: FloatArray) -> FloatArray:
     """1 - ssr / tss, tss about the weighted mean (about 0 without intercept); NaN for constant targets."""
     ratio = resid_norm / np.where(target_norm > 0, target_norm, np.nan)

@@ -198,6 +198,8 @@ class Estimates:
     pivot: FloatArray  # (g, m), smallest relative pivot of the independent predictors (1 if k == 0)
     dropped: BoolArray  # (g, m, k), predictor is a combination of the earlier ones
     pattern: IntArray  # (t,)
+    # per target; (g, t, 0) unless asked for
+    sandwich: FloatArray  # (g, t, p(p+1)/2), robust covariance as `gbreg.sandwich` gives it
 
     @classmethod
     def empty(cls, g: int, k: int, t: int, intercept: bool) -> Estimates:
@@ -227,6 +229,7 @@ class Estimates:
             pivot=nan(1),
             dropped=np.zeros((g, 1, k), dtype=np.bool_),
             pattern=np.zeros(t, dtype=np.int64),
+            sandwich=np.empty((g, t, 0)),
         )
 
     @classmethod
@@ -255,4 +258,6 @@ class Estimates:
         return cls(**arrays, pattern=pattern)
 
 
-_PER_TARGET = frozenset({"params", "level", "resid_norm", "target_norm", "mad", "status", "flags"})
+_PER_TARGET = frozenset(
+    {"params", "level", "resid_norm", "target_norm", "mad", "status", "flags", "sandwich"}
+)

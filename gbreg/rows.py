@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gbreg.columns import Column, Numbers, read_column, read_mask, read_weights
+from gbreg.columns import Column, Numbers, read_clusters, read_column, read_mask, read_weights
 from gbreg.errors import MissingDataError, WeightsError
 from gbreg.layout import GroupLayout
 from gbreg.problem import BoolArray, FloatArray, IntArray, Problem, frozen
@@ -25,16 +25,18 @@ class Data:
     Y: list[Numbers]
     w: FloatArray | None
     where: BoolArray | None
+    clusters: IntArray | None  # (n,), -1 where missing
     index: pd.Index[Any]
 
     @classmethod
-    def read(cls, frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any) -> Data:
+    def read(cls, frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, groups: Any = None) -> Data:
         """Every check of dtypes, before any work on the rows."""
         return cls(
             X=[read_column(frame, column, "linear") for column in spec.linear],
             Y=[read_column(frame, column, "targets") for column in spec.targets],
             w=read_weights(frame, weights),
             where=read_mask(frame, where),
+            clusters=read_clusters(frame, groups),
             index=frame.index,
         )
 
@@ -137,6 +139,27 @@ class Pattern:
     targets: list[int]
     missing: IntArray  # (g,) rows where these targets are missing
     infinite: IntArray  # (g,)
+    keep: BoolArray | None = None  # (n,) rows of the whole problem that are in this one; None for all
+
+
+def sorted_clusters(data: Data, layout: GroupLayout, spec: FitSpec) -> IntArray | None:
+    """Clusters of the rows that take part, in the order of the groups.
+
+    Raises
+    ------
+    MissingDataError
+        A row that takes part has no cluster.
+    """
+    if data.clusters is None:
+        return None
+    clusters: IntArray = data.clusters[layout.order]
+    if len(lost := np.flatnonzero(clusters < 0)):
+        row = int(layout.order[lost].min())
+        raise MissingDataError(
+            f"groups= has no cluster for {len(lost)} rows that take part, first at {data.index[row]!r}; "
+            "leave them out with where="
+        )
+    return clusters
 
 
 def split_patterns(problem: Problem, finite: bool) -> list[Pattern]:
@@ -161,7 +184,8 @@ def split_patterns(problem: Problem, finite: bool) -> list[Pattern]:
             n_predictors=k,
             origin=None if problem.origin is None else frozen(problem.origin[:, picked]),
         )
-        made.append(Pattern(part, qs, _per_group(problem, np.isnan(y)), _per_group(problem, np.isinf(y))))
+        missing, infinite = _per_group(problem, np.isnan(y)), _per_group(problem, np.isinf(y))
+        made.append(Pattern(part, qs, missing, infinite, keep))
     return made
 
 

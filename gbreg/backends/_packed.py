@@ -111,6 +111,7 @@ class Run:
             pivot=shared[:, :, kernels.PIVOT],
             dropped=self.dropped,
             pattern=np.zeros(t, dtype=np.int64),
+            sandwich=np.empty((len(self.P), t, 0)),
         )
 
 

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""Covariances that do not trust the weights: heteroskedasticity-consistent and clustered.
+
+One pass over the rows after any backend has fitted them, so all backends give the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from gbreg.inference import unpacked
+from gbreg.problem import Estimates, FloatArray, IntArray, Problem
+
+CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
+FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is what is divided by it
+
+
+def sandwich(
+    problem: Problem, estimates: Estimates, cov_type: str, clusters: IntArray | None = None
+) -> FloatArray:
+    """Covariance of the level and the slopes of each target, in units of their sizes.
+
+    B (sum u u') B with bread B = (X'WX)^-1 and scores u = w r x of rows ("HC0") or summed over
+    clusters, times n / (n - p) ("HC1"), with w r / sqrt(1 - h) ("HC2") or w r / (1 - h) ("HC3"),
+    h the leverage, or times c / (c - 1) (n - 1) / (n - p) for c clusters ("cluster"): MacKinnon and
+    White 1985; Cameron and Miller 2015, section II. As statsmodels' WLS.
+
+    Parameters
+    ----------
+    problem : Problem
+    estimates : Estimates
+        Of that problem.
+    cov_type : {"HC0", "HC1", "HC2", "HC3", "cluster"}
+    clusters : (n,) int64, optional
+        Cluster of each row of the problem, from 0; within a group, equal numbers are one cluster.
+
+    Returns
+    -------
+    (g, t, p (p + 1) / 2)
+        Lower triangle by rows, (0,0), (1,0), (1,1), ... of the covariance of a = (level, slopes)
+        where a_0 is in units of resid_norm / sqrt(wsum), slope j of resid_norm / norm_j. NaN
+        where coefficients are missing, no degree of freedom is left, a leverage is 1 (HC2, HC3)
+        or there is one cluster only.
+    """
+    g, t = estimates.status.shape
+    p = estimates.params.shape[2]
+    out = np.full((g, t, p * (p + 1) // 2), np.nan)
+    for g0, g1 in problem.split(CHUNK_ROWS):
+        part = slice(g0, g1)
+        rows = slice(int(problem.offsets[g0]), int(problem.offsets[g1]))
+        own = np.repeat(np.arange(g1 - g0), np.diff(problem.offsets[g0 : g1 + 1]))
+        with np.errstate(all="ignore"):
+            side = np.sqrt(problem.w[rows])
+            unit = _unit_design(problem, estimates, part, rows, own, side)
+            bread = _unit_bread(estimates, part)
+            near = _near(unit, bread, own) if cov_type in ("HC2", "HC3") else None
+            for q in range(t):
+                scores = side * _residuals(problem, estimates, q, part, rows, own)
+                scores /= estimates.resid_norm[part, q][own]
+                if near is not None:
+                    scores /= np.sqrt(near) if cov_type == "HC2" else near
+                groups = own
+                columns = [scores * column for column in unit]
+                if clusters is not None:
+                    columns, groups = _summed(columns, own, clusters[rows])
+                meat = _products(columns, groups, g1 - g0)
+                meat *= _correction(estimates, part, cov_type, groups)
+                out[part, q] = _between(bread, meat)
+        nothing = (estimates.resid_norm[part] == 0) & (estimates.rank[part] == p)
+        out[part][nothing & (estimates.nobs[part] > p)] = 0.0
+    return out
+
+
+def _unit_design(
+    problem: Problem, estimates: Estimates, part: slice, rows: slice, own: IntArray, side: FloatArray
+) -> list[FloatArray]:
+    """Columns (n,) of sqrt(w) X about the centre, each of length 1 in each group."""
+    columns = []
+    if estimates.params.shape[2] > problem.n_predictors:
+        columns.append(side / np.sqrt(estimates.wsum[part, 0])[own])
+    for j, x in enumerate(problem.X):
+        deviation = x[rows] - estimates.center[part, 0, j][own]
+        columns.append(deviation * side / estimates.norm[part, 0, j][own])
+    return columns
+
+
+def _unit_bread(estimates: Estimates, part: slice) -> FloatArray:
+    """(p, p, g) inverse of the products of the unit columns: with an intercept, 1 and the slopes' block."""
+    norm = estimates.norm[part, 0].T
+    k, p = len(norm), estimates.params.shape[2]
+    size = estimates.root[part, 0].T[p - k :] * norm
+    corr = unpacked(estimates.corr[part, 0], p)[p - k :, p - k :]
+    bread = np.zeros((p, p, norm.shape[1]))
+    bread[0, 0] = 1.0
+    bread[p - k :, p - k :] = size[:, None] * size[None, :] * corr
+    return bread
+
+
+def _near(unit: list[FloatArray], bread: FloatArray, own: IntArray) -> FloatArray:
+    """(n,) 1 - leverage; NaN where the leverage is 1 but for rounding."""
+    leverage = np.zeros(len(own))
+    for i, j in _pairs(len(unit)):
+        leverage += (1 if i == j else 2) * bread[i, j][own] * unit[i] * unit[j]
+    near = 1 - leverage
+    return np.where(near > FULL, near, np.nan)
+
+
+def _residuals(
+    problem: Problem, estimates: Estimates, q: int, part: slice, rows: slice, own: IntArray
+) -> FloatArray:
+    """(n,) of target q; deviations from the centre lose no digits."""
+    k = problem.n_predictors
+    slopes = estimates.params[part, q, estimates.params.shape[2] - k :]
+    resid = problem.Y[q, rows] - estimates.level[part, q][own]
+    for j, x in enumerate(problem.X):
+        resid -= slopes[own, j] * (x[rows] - estimates.center[part, 0, j][own])
+    return resid
+
+
+def _summed(
+    columns: list[FloatArray], own: IntArray, clusters: IntArray
+) -> tuple[list[FloatArray], IntArray]:
+    """Scores summed over the clusters of each group, and the groups of these."""
+    base = int(clusters.max(initial=0)) + 1
+    numbers, uniques = pd.factorize(own * base + clusters)
+    sums: list[FloatArray] = [np.bincount(numbers, column, minlength=len(uniques)) for column in columns]
+    return sums, np.asarray(uniques // base, dtype=np.int64)
+
+
+def _products(columns: list[FloatArray], own: IntArray, g: int) -> FloatArray:
+    """(p, p, g) sums of products of columns in each group."""
+    p = len(columns)
+    out = np.empty((p, p, g))
+    for i, j in _pairs(p):
+        out[i, j] = out[j, i] = np.bincount(own, columns[i] * columns[j], minlength=g)
+    return out
+
+
+def _correction(estimates: Estimates, part: slice, cov_type: str, own: IntArray) -> FloatArray:
+    """(g,) what makes up for the degrees of freedom; NaN where none is left."""
+    n, p = estimates.nobs[part, 0].astype(np.float64), estimates.params.shape[2]
+    left = np.where((n > p) & (estimates.rank[part, 0] == p), n - p, np.nan)
+    if cov_type == "cluster":
+        c = np.bincount(own, minlength=len(n)).astype(np.float64)
+        return np.where(c > 1, c, np.nan) / (c - 1) * ((n - 1) / left)
+    return (n if cov_type == "HC1" else left) / left
+
+
+def _between(bread: FloatArray, meat: FloatArray) -> FloatArray:
+    """Lower triangle of bread meat bread, (g, p (p + 1) / 2)."""
+    whole = np.einsum("iag,abg,bjg->gij", bread, meat, bread, optimize=True)
+    rows, columns = np.tril_indices(len(bread))
+    lower: FloatArray = whole[:, rows, columns]
+    return lower
+
+
+def _pairs(p: int) -> Iterator[tuple[int, int]]:
+    return ((i, j) for i in range(p) for j in range(i + 1))

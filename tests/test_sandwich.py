@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""Robust covariances: against statsmodels, against laws, and where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+import gbreg
+from gbreg import sandwich
+from gbreg.errors import ColumnError, GbregWarning, MissingDataError, SpecError
+
+HC = ["HC0", "HC1", "HC2", "HC3"]
+BACKENDS = ["numba", "numpy", "loky"]
+
+
+def make_frame(groups: int = 40, seed: int = 5) -> pd.DataFrame:
+    """Unbalanced groups, variance growing with x, several rows a run, weights."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(8, 40, groups)
+    n = int(sizes.sum())
+    x, z = rng.normal(3, 1, n), rng.normal(size=n)
+    return pd.DataFrame(
+        {
+            "g": np.repeat(np.arange(groups), sizes),
+            "x": x,
+            "z": z,
+            "run": rng.choice(list("abcde"), n),
+            "y": 1 + 2 * x - z + rng.normal(size=n) * x**2,
+            "v": rng.normal(size=n),
+            "w": rng.uniform(0.5, 2, n),
+        }
+    ).sample(frac=1, random_state=seed)
+
+
+def reference(rows: pd.DataFrame, target: str, cov_type: str, *, weights: bool, intercept: bool):
+    design = rows[["x", "z"]]
+    if intercept:
+        design = sm.add_constant(design).rename(columns={"const": "Intercept"})
+    more = {"cov_kwds": {"groups": rows["run"]}} if cov_type == "cluster" else {}
+    return sm.WLS(rows[target], design, weights=rows["w"] if weights else 1.0).fit(cov_type=cov_type, **more)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weights", ["w", None])
+@pytest.mark.parametrize("cov_type", [*HC, "cluster"])
+def test_every_figure_is_that_of_statsmodels(cov_type, weights, intercept, backend):
+    frame = make_frame()
+    fit = frame.gbreg.fit(
+        by="g",
+        linear=["x", "z"],
+        targets=["y", "v"],
+        weights=weights,
+        intercept=intercept,
+        cov_type=cov_type,
+        groups="run" if cov_type == "cluster" else None,
+        backend=backend,
+    )
+    intervals = fit.conf_int(alpha=0.1)
+    covariances = {target: fit.cov_params(target) for target in ("y", "v")}
+    for g, rows in frame.groupby("g"):
+        for target in ("y", "v"):
+            want = reference(rows, target, cov_type, weights=weights is not None, intercept=intercept)
+            own = {"rtol": 1e-8, "err_msg": f"{target} of group {g}"}
+            np.testing.assert_allclose(fit.bse[target].loc[g], want.bse, **own)
+            np.testing.assert_allclose(covariances[target].loc[g], want.cov_params(), atol=1e-12, **own)
+            np.testing.assert_allclose(fit.tvalues[target].loc[g], want.tvalues, **own)
+            np.testing.assert_allclose(fit.pvalues[target].loc[g], want.pvalues, atol=1e-14, **own)
+            bounds = np.reshape(intervals[target].loc[g].to_numpy(), (-1, 2))
+            np.testing.assert_allclose(bounds, want.conf_int(alpha=0.1), **own)
+
+
+def test_coefficients_and_all_that_needs_no_errors_stay():
+    frame = make_frame()
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w"}
+    plain, robust = frame.gbreg.fit(**call), frame.gbreg.fit(**call, cov_type="HC3")
+    for name in ("params", "scale", "rms", "mad", "rsquared", "aic", "condition_number", "status"):
+        pd.testing.assert_frame_equal(getattr(robust, name), getattr(plain, name))
+
+
+def test_a_cluster_per_row_is_hc1():
+    """c / (c - 1) (n - 1) / (n - p) is n / (n - p) where every row is a cluster."""
+    frame = make_frame().assign(row=lambda f: np.arange(len(f)))
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y", "v"], "weights": "w"}
+    clustered = frame.gbreg.fit(**call, cov_type="cluster", groups="row")
+    np.testing.assert_allclose(clustered.bse, frame.gbreg.fit(**call, cov_type="HC1").bse, rtol=1e-12)
+
+
+def test_clusters_of_rows_that_are_selected_and_of_targets_with_gaps():
+    frame = make_frame()
+    frame["where"] = np.random.default_rng(2).random(len(frame)) > 0.2
+    frame.loc[frame.index[::7], "v"] = np.nan
+    frame.loc[frame.index[::11], "x"] = np.nan
+    frame.loc[~frame["where"], "run"] = None  # no matter: these rows take no part
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y", "v"], "weights": "w", "where": "where"}
+    fit = frame.gbreg.fit(**call, cov_type="cluster", groups="run")
+    for g, rows in frame[frame["where"]].dropna(subset="x").groupby("g"):
+        for target in ("y", "v"):
+            want = reference(rows.dropna(subset=target), target, "cluster", weights=True, intercept=True)
+            np.testing.assert_allclose(fit.bse[target].loc[g], want.bse, rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["label", "Series", "array", "categories", "callable"])
+def test_clusters_are_given_as_keys_are(kind):
+    frame = make_frame()
+    given = {
+        "label": "run",
+        "Series": frame["run"].sample(frac=1, random_state=1).rename("other"),
+        "array": frame["run"].to_numpy(),
+        "categories": frame["run"].astype("category"),
+        "callable": lambda f: f["run"],
+    }
+    frame.index = np.arange(len(frame)) if kind in ("array", "callable") else frame.index
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "cov_type": "cluster"}
+    want = frame.gbreg.fit(**call, groups="run").bse
+    pd.testing.assert_frame_equal(frame.gbreg.fit(**call, groups=given[kind]).bse, want)
+
+
+@pytest.mark.parametrize("cov_type", [*HC, "cluster"])
+def test_units_only_scale_the_errors(cov_type):
+    """Powers of two change no bit of what is computed in units of the columns' sizes."""
+    frame = make_frame()
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w", "cov_type": cov_type}
+    groups = "run" if cov_type == "cluster" else None
+    want = frame.gbreg.fit(**call, groups=groups).bse["y"]
+    scaled = frame.assign(x=frame["x"] * 2.0**300, y=frame["y"] * 2.0**-300, w=frame["w"] * 2.0**400)
+    got = scaled.gbreg.fit(**call, groups=groups).bse["y"]
+    np.testing.assert_array_equal(got["z"], want["z"] * 2.0**-300)
+    np.testing.assert_array_equal(got["x"], want["x"] * 2.0**-600)
+
+
+@pytest.mark.parametrize("cov_type", [*HC, "cluster"])
+def test_a_far_origin_costs_no_digits(cov_type):
+    frame = make_frame().assign(x=lambda f: f["x"].round(8))
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w", "cov_type": cov_type}
+    groups = "run" if cov_type == "cluster" else None
+    want = frame.gbreg.fit(**call, groups=groups).bse["y"]
+    shift = 2.0**20
+    far = frame.assign(x=(frame["x"] * 2.0**26).round() * 2.0**-26 + shift)
+    near = far.assign(x=far["x"] - shift)
+    got = far.gbreg.fit(**call, groups=groups).bse["y"]
+    same = near.gbreg.fit(**call, groups=groups).bse["y"]
+    np.testing.assert_allclose(got[["x", "z"]], same[["x", "z"]], rtol=1e-11)
+    np.testing.assert_allclose(same, want, rtol=1e-6)  # rounded x
+
+
+def test_groups_of_any_size_and_order_are_fitted_alike(monkeypatch):
+    """The rows are read in chunks of groups; where they are cut does not matter."""
+    frame = make_frame()
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y", "v"], "weights": "w"}
+    for more in ({"cov_type": "HC3"}, {"cov_type": "cluster", "groups": "run"}):
+        want = frame.gbreg.fit(**call, **more).bse
+        with monkeypatch.context() as patch:
+            patch.setattr(sandwich, "CHUNK_ROWS", 50)
+            pd.testing.assert_frame_equal(frame.gbreg.fit(**call, **more).bse, want)
+
+
+def test_where_there_is_no_error():
+    """Perfect fits have errors of 0; saturated groups, one cluster and a leverage of 1 have none."""
+    x = [0.0, 1, 2, 3, 4]
+    groups = {
+        "fine": (x, [1.0, 2, 2, 5, 4], list("aabbc")),
+        "perfect": (x, [0.0, 0, 0, 0, 0], list("aabbc")),
+        "saturated": (x[:2], [1.0, 2], list("ab")),
+        "one cluster": (x, [1.0, 2, 2, 5, 4], list("aaaaa")),
+        "one lever": ([0.0, 0, 0, 0, 1], [1.0, 2, 2, 5, 4], list("aabbc")),
+        "constant x": ([1.0] * 5, [1.0, 2, 2, 5, 4], list("aabbc")),
+    }
+    frame = pd.concat(
+        pd.DataFrame({"g": name, "x": xs, "y": ys, "run": runs}) for name, (xs, ys, runs) in groups.items()
+    )
+    call = {"by": "g", "linear": ["x"], "targets": ["y"]}
+    with pytest.warns(GbregWarning, match="1 rank_deficient"):
+        fits = {c: frame.gbreg.fit(**call, cov_type=c) for c in ("HC0", "HC3")}
+        fits["cluster"] = frame.gbreg.fit(**call, cov_type="cluster", groups="run")
+    nothing = {
+        "HC0": {"saturated", "constant x"},
+        "HC3": {"saturated", "constant x", "one lever"},
+        "cluster": {"saturated", "constant x", "one cluster"},
+    }
+    for cov_type, fit in fits.items():
+        errors = fit.bse["y"]
+        assert set(errors.index[errors.isna().any(axis=1)]) == nothing[cov_type], cov_type
+        assert (errors.loc["perfect"] == 0).all()
+        marked = fit.flags["y"]["no_robust_errors"]
+        assert set(marked.index[marked]) == nothing[cov_type] - {"saturated", "constant x"}
+
+
+def test_what_cannot_be_asked_for():
+    frame = make_frame()
+    call = {"by": "g", "linear": ["x"], "targets": ["y"]}
+    with pytest.raises(SpecError, match='cov_type="cluster" needs groups='):
+        frame.gbreg.fit(**call, cov_type="cluster")
+    with pytest.raises(SpecError, match='groups= is for cov_type="cluster", got cov_type=\'HC1\''):
+        frame.gbreg.fit(**call, cov_type="HC1", groups="run")
+    with pytest.raises(SpecError, match="did you mean 'HC1'"):
+        frame.gbreg.fit(**call, cov_type="hc1")
+    with pytest.raises(ColumnError, match="groups= names what is not a column.*'rum'.*'run'"):
+        frame.gbreg.fit(**call, cov_type="cluster", groups="rum")
+    with pytest.raises(SpecError, match="groups= must have one value per row"):
+        frame.gbreg.fit(**call, cov_type="cluster", groups=np.arange(3))
+    frame.loc[frame.index[3], "run"] = None
+    with pytest.raises(MissingDataError, match="no cluster for 1 rows"):
+        frame.gbreg.fit(**call, cov_type="cluster", groups="run")
+
+
+def test_robust_errors_survive_storage(tmp_path):
+    frame = make_frame()
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "weights": "w"}
+    fit = frame.gbreg.fit(**call, cov_type="cluster", groups="run")
+    fit.to_parquet(tmp_path / "fit.parquet")
+    back = gbreg.read_parquet(tmp_path / "fit.parquet")
+    assert back.spec.cov_type == "cluster"
+    pd.testing.assert_frame_equal(back.bse, fit.bse)
+    pd.testing.assert_frame_equal(back.pvalues, fit.pvalues)
