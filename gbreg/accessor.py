@@ -10,8 +10,9 @@ import pandas as pd
 from gbreg import regression
 from gbreg.backends import Backend
 from gbreg.layout import GroupLayout
+from gbreg.problem import CovType
 from gbreg.result import GroupFit
-from gbreg.spec import CovType, Missing, OnCollinear, Precision
+from gbreg.spec import Missing, OnCollinear, Precision
 
 
 @pd.api.extensions.register_dataframe_accessor("gbreg")
@@ -30,6 +31,7 @@ class GbregAccessor:
         level: Any = None,
         weights: Any = None,
         cov_type: CovType = "classical",
+        groups: Any = None,
         backend: str | Backend = "numba",
         intercept: bool = True,
         min_nobs: int | None = None,
@@ -52,6 +54,7 @@ class GbregAccessor:
             level=level,
             weights=weights,
             cov_type=cov_type,
+            groups=groups,
             backend=backend,
             intercept=intercept,
             min_nobs=min_nobs,

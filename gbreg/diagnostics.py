@@ -62,9 +62,7 @@ class Diagnostics:
     @property
     def statistics(self) -> Statistics:
         """The same numbers as arrays, without labels."""
-        return Statistics(
-            self.estimates, self.origins, self.spec.options.intercept, self.spec.cov_type == "known"
-        )
+        return Statistics(self.estimates, self.origins, self.spec.options.intercept, self.spec.cov_type)
 
     def _need(self, cov_type: str, what: str) -> None:
         if self.spec.cov_type != cov_type:

@@ -153,7 +153,7 @@ class GroupSummary:
         fit = self.fit
         glance, tidy, flags = fit.glance(), fit.tidy(), fit.flags
         condition, digits = fit.condition_number, fit.digits
-        letter = "z" if fit.spec.cov_type == "known" else "t"
+        letter = "t" if fit.spec.cov_type == "classical" else "z"
         p, f = len(fit.terms), flags.shape[1] // len(fit.targets)
         made = []
         for q, target in enumerate(fit.targets):
@@ -175,7 +175,7 @@ class GroupSummary:
                 ("condition number", _number(condition.iloc[0, q], 3)),
                 ("digits", _number(digits.iloc[0, q], 3)),
             ]
-            if letter == "z":
+            if fit.spec.cov_type == "known":
                 known += [("chi2", _number(about["chi2"])), ("P(>chi2)", _number(about["chi2_p_value"]))]
             numbers = tidy.iloc[q * p : (q + 1) * p, -6:].map(_number)
             numbers.index = pd.Index(list(map(label_text, fit.terms)))

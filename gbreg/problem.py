@@ -20,6 +20,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
+CovType = Literal["classical", "known", "HC0", "HC1", "HC2", "HC3", "cluster"]
+ROBUST = ("HC0", "HC1", "HC2", "HC3", "cluster")  # those that need the rows
+
 
 class Status(IntEnum):
     """Why a group's numbers are there, or are not."""
@@ -46,6 +49,7 @@ class Flag(IntFlag):
     EXTENDED = 8  # double-double arithmetic was used
     ROWS_DROPPED = 16
     ZERO_WEIGHTS = 32
+    NO_ROBUST_ERRORS = 64  # a leverage of 1 (HC2, HC3) or a single cluster: errors NaN
 
     @property
     def word(self) -> str:

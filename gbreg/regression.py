@@ -18,11 +18,12 @@ from gbreg.errors import CollinearityError, ColumnError, SpecError, warn
 from gbreg.interrupt import Ticker, interruptible, ticker
 from gbreg.keys import check_grouping, wide_floats
 from gbreg.layout import GroupLayout, gather, make_layout
-from gbreg.problem import Estimates, Flag, Status
+from gbreg.problem import ROBUST, CovType, Estimates, Flag, IntArray, Status
 from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY, RowOps
-from gbreg.rows import Data, Pattern, select_rows, split_patterns, whole_rows
-from gbreg.spec import CovType, FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
+from gbreg.rows import Data, Pattern, select_rows, sorted_clusters, split_patterns, whole_rows
+from gbreg.sandwich import sandwich
+from gbreg.spec import FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
 
 INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the key
 
@@ -36,6 +37,7 @@ def fit(
     level: Any = None,
     weights: Any = None,
     cov_type: CovType = "classical",
+    groups: Any = None,
     backend: str | Backend = "numba",
     intercept: bool = True,
     min_nobs: int | None = None,
@@ -70,12 +72,18 @@ def fit(
     weights : label, Series or array, optional
         Analytic weights: proportional to 1/sigma^2, not 1/sigma. A row of weight zero
         takes no part and is not counted in ``nobs``.
-    cov_type : {"classical", "known"}
-        Whether the variance of the rows is estimated from the residuals, or known: weights
-        are exactly 1/sigma^2. Then the covariance of the coefficients is (X'WX)^-1, not
-        multiplied by ``scale``, statistics are normal instead of Student's t, saturated groups
-        and perfect fits have errors and statistics too, and there are ``chi2`` and
-        ``chi2_pvalue``. All else is as it was. statsmodels' ``"fixed scale"``.
+    cov_type : {"classical", "known", "HC0", "HC1", "HC2", "HC3", "cluster"}
+        What the errors assume, as in statsmodels. "classical": the variance of a row is
+        ``scale`` over its weight. "HC0" to "HC3": any variance (heteroskedasticity-consistent;
+        HC3 is the one for small groups). "cluster": rows of a cluster are correlated in any
+        way. "known", statsmodels' "fixed scale": weights are exactly 1/sigma^2, so the
+        covariance of the coefficients is (X'WX)^-1, not multiplied by ``scale``; saturated
+        groups and perfect fits have errors and statistics too, and there are ``chi2`` and
+        ``chi2_pvalue``. Statistics are Student's t for "classical", normal for the others.
+        Groups whose predictors are dependent have no HC and no clustered errors.
+    groups : label, Series, array or callable, optional
+        Clusters of ``cov_type="cluster"``: rows of one group with equal values are one cluster.
+        Of the errors of a group with fewer than 20 or so, expect little.
     backend : {"numba", "numpy", "loky"} or Backend
         Compiled kernels in threads, vectorised numpy, or processes. They agree.
     intercept : bool
@@ -154,17 +162,17 @@ def fit(
         options=options,
         missing=missing,
         cov_type=cov_type,
+        groups=_describe(groups),
     )
     check_bool("progress", progress)
     engine = get_backend(backend, n_jobs)
     ops = getattr(engine, "rows", NUMPY)
-    _check_names(frame, spec, weights, where, keys=layout is None)
-    data = Data.read(frame, spec, weights, where)
+    _check_names(frame, spec, weights, where, groups, keys=layout is None)
+    data = Data.read(frame, spec, weights, where, groups)
     with ticker(progress, len(frame)) as tick:
 
         def work() -> GroupFit:
-            groups = layout or make_layout(frame, grouping, ops)
-            return _fit(data, groups, spec, engine, ops, tick)
+            return _fit(data, layout or make_layout(frame, grouping, ops), spec, engine, ops, tick)
 
         result = interruptible(work, tick) if len(frame) > INTERRUPTIBLE_ROWS else work()
     if on_collinear == "raise":
@@ -210,13 +218,16 @@ def _check_frame(frame: object) -> None:
         raise SpecError(f"gbreg fits a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}")
 
 
-def _check_names(frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, *, keys: bool) -> None:
+def _check_names(
+    frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, groups: Any, *, keys: bool
+) -> None:
     """Raise for all labels at once that are not columns, whichever argument they are in."""
     roles = {
         "linear": [column.label for column in spec.linear if column.label is not None],
         "targets": [column.label for column in spec.targets if column.label is not None],
         "weights": [weights] if is_label(weights) else [],
         "where": [where] if is_label(where) else [],
+        "groups": [groups] if is_label(groups) else [],
     }
     unknown = []
     for role in ("by", *roles):
@@ -254,7 +265,11 @@ def _fit(
     tick(0)
     blocks = split_patterns(problem, finite)
     targets = [block.targets for block in blocks]
-    estimates = Estimates.join_targets(_fit_blocks(blocks, layout.n_rows, spec, engine, tick), targets)
+    parts = _fit_blocks(blocks, layout.n_rows, spec, engine, tick)
+    if spec.cov_type in ROBUST:
+        clusters = sorted_clusters(data, part.layout)
+        parts = [_robust(own, block, spec, clusters, tick) for own, block in zip(parts, blocks, strict=True)]
+    estimates = Estimates.join_targets(parts, targets)
     counts = RowCounts(
         n_rows=layout.n_rows,
         n_without_key=layout.n_rows - layout.n_used,
@@ -292,6 +307,18 @@ def _fit_blocks(
         parts.append(engine.fit(block.problem, spec.options, advance))
     tick(max(n_rows - done, 0))
     return parts
+
+
+def _robust(
+    estimates: Estimates, block: Pattern, spec: FitSpec, clusters: IntArray | None, tick: Ticker
+) -> Estimates:
+    """With the robust covariance of each target, and a flag where there should be one but is not."""
+    if clusters is not None and block.keep is not None:
+        clusters = clusters[block.keep]
+    lower = sandwich(block.problem, estimates, spec.cov_type, tick, clusters)
+    none = (estimates.status == Status.OK) & np.isnan(lower).any(axis=2)
+    flags = estimates.flags | np.where(none, Flag.NO_ROBUST_ERRORS, 0).astype(np.uint8)
+    return replace(estimates, sandwich=lower, flags=flags)
 
 
 def _reused(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> Grouping:

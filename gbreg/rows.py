@@ -142,7 +142,7 @@ class Pattern:
     keep: BoolArray | None = None  # (n,) rows of the whole problem that are in this one; None for all
 
 
-def sorted_clusters(data: Data, layout: GroupLayout, spec: FitSpec) -> IntArray | None:
+def sorted_clusters(data: Data, layout: GroupLayout) -> IntArray | None:
     """Clusters of the rows that take part, in the order of the groups.
 
     Raises

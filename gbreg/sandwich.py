@@ -6,20 +6,24 @@ One pass over the rows after any backend has fitted them, so all backends give t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from gbreg.inference import unpacked
-from gbreg.problem import Estimates, FloatArray, IntArray, Problem
+from gbreg.problem import CovType, Estimates, FloatArray, IntArray, Problem
 
 CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
 FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is what is divided by it
 
 
 def sandwich(
-    problem: Problem, estimates: Estimates, cov_type: str, clusters: IntArray | None = None
+    problem: Problem,
+    estimates: Estimates,
+    cov_type: CovType,
+    progress: Callable[[int], None],
+    clusters: IntArray | None = None,
 ) -> FloatArray:
     """Covariance of the level and the slopes of each target, in units of their sizes.
 
@@ -34,6 +38,8 @@ def sandwich(
     estimates : Estimates
         Of that problem.
     cov_type : {"HC0", "HC1", "HC2", "HC3", "cluster"}
+    progress : callable
+        Called with 0 between pieces of work; may raise.
     clusters : (n,) int64, optional
         Cluster of each row of the problem, from 0; within a group, equal numbers are one cluster.
 
@@ -49,6 +55,7 @@ def sandwich(
     p = estimates.params.shape[2]
     out = np.full((g, t, p * (p + 1) // 2), np.nan)
     for g0, g1 in problem.split(CHUNK_ROWS):
+        progress(0)
         part = slice(g0, g1)
         rows = slice(int(problem.offsets[g0]), int(problem.offsets[g1]))
         own = np.repeat(np.arange(g1 - g0), np.diff(problem.offsets[g0 : g1 + 1]))
@@ -77,12 +84,19 @@ def sandwich(
 def _unit_design(
     problem: Problem, estimates: Estimates, part: slice, rows: slice, own: IntArray, side: FloatArray
 ) -> list[FloatArray]:
-    """Columns (n,) of sqrt(w) X about the centre, each of length 1 in each group."""
+    """Columns (n,) of sqrt(w) X about the means, each of length 1 in each group.
+
+    Without what rounding left of the mean in the centre, which for a far origin is not little.
+    """
     columns = []
-    if estimates.params.shape[2] > problem.n_predictors:
+    intercept = estimates.params.shape[2] > problem.n_predictors
+    if intercept:
         columns.append(side / np.sqrt(estimates.wsum[part, 0])[own])
     for j, x in enumerate(problem.X):
         deviation = x[rows] - estimates.center[part, 0, j][own]
+        if intercept:
+            share = columns[0] * columns[0]
+            deviation -= np.bincount(own, share * deviation, minlength=part.stop - part.start)[own]
         columns.append(deviation * side / estimates.norm[part, 0, j][own])
     return columns
 
@@ -126,7 +140,10 @@ def _summed(
     """Scores summed over the clusters of each group, and the groups of these."""
     base = int(clusters.max(initial=0)) + 1
     numbers, uniques = pd.factorize(own * base + clusters)
-    sums: list[FloatArray] = [np.bincount(numbers, column, minlength=len(uniques)) for column in columns]
+    sums: list[FloatArray] = [
+        np.bincount(numbers, column, minlength=len(uniques)).astype(np.float64, copy=False)
+        for column in columns
+    ]
     return sums, np.asarray(uniques // base, dtype=np.int64)
 
 

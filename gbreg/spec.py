@@ -10,13 +10,12 @@ from typing import Any, Literal, get_args
 
 from gbreg.columns import Column, is_label, is_label_list
 from gbreg.errors import SpecError
-from gbreg.problem import FitOptions
+from gbreg.problem import CovType, FitOptions
 from gbreg.suggest import nearest
 
 Missing = Literal["drop", "raise"]
 Precision = Literal["auto", "extended"]
 OnCollinear = Literal["nan", "drop", "raise"]
-CovType = Literal["classical", "known"]
 
 INTERCEPT = "Intercept"
 
@@ -62,12 +61,17 @@ class FitSpec:
     options: FitOptions
     missing: Missing = "drop"
     cov_type: CovType = "classical"
+    groups: Hashable = None  # what the clusters were called
 
     def __post_init__(self) -> None:
         check_choice("missing", self.missing, get_args(Missing))
         check_choice("cov_type", self.cov_type, get_args(CovType))
         if self.cov_type == "known" and self.weights is None:
             raise SpecError('cov_type="known" takes weights= for exactly 1/sigma^2, got no weights')
+        if self.cov_type == "cluster" and self.groups is None:
+            raise SpecError('cov_type="cluster" needs groups=, the cluster of each row')
+        if self.cov_type != "cluster" and self.groups is not None:
+            raise SpecError(f'groups= is for cov_type="cluster", got cov_type={self.cov_type!r}')
         if not self.targets:
             raise SpecError("targets= is empty: what is to be fitted?")
         for role, names in (("linear", self.predictors), ("targets", self.target_names)):

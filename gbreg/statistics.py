@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gbreg import inference
-from gbreg.problem import BoolArray, Estimates, Flag, FloatArray, IntArray
+from gbreg.problem import ROBUST, BoolArray, CovType, Estimates, Flag, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Statistics:
     estimates: Estimates
     origins: Mapping[int, NDArray[Any]]  # (g,), subtracted from the column at this position
     intercept: bool
-    known: bool = False  # weights are 1/sigma^2: errors do not depend on the residuals
+    cov_type: CovType = "classical"
 
     def shared(self, name: str) -> NDArray[Any]:
         """Expand an array per pattern to targets: (g, m, ...) -> (g, t, ...)."""
@@ -52,20 +52,38 @@ class Statistics:
 
     @property
     def df_error(self) -> FloatArray | None:
-        """Degrees of freedom of the errors; None where they are known, and statistics normal."""
-        return None if self.known else self.df_resid
+        """Degrees of freedom of the errors; None where statistics are normal, as statsmodels has it."""
+        return self.df_resid if self.cov_type == "classical" else None
+
+    @cached_property
+    def _errors(self) -> tuple[FloatArray, FloatArray]:
+        """Standard errors and correlations of the coefficients, (g, t, p) and (g, t, p(p-1)/2)."""
+        e = self.estimates
+        if self.cov_type in ROBUST:
+            center, wsum = self.shared("center") + self._origin[:, None], self.shared("wsum")
+            norm = self.shared("norm")
+            return inference.sandwich_errors(e.sandwich, e.resid_norm, wsum, norm, center, self.intercept)
+        if self.cov_type == "known":
+            return inference.bse_known(e.params, self.shared("root")), self.shared("corr")
+        return inference.bse(e.resid_norm, self.df_resid, self.shared("root")), self.shared("corr")
+
+    @property
+    def _origin(self) -> FloatArray:
+        """(g, k) what was subtracted from the predictors."""
+        origin = np.zeros((len(self.estimates.rank), self.estimates.center.shape[2]))
+        for j in range(origin.shape[1]):
+            origin[:, j] = self.origins.get(j, 0.0)
+        return origin
 
     # per coefficient
 
     @cached_property
     def bse(self) -> FloatArray:
-        if self.known:
-            return inference.bse_known(self.estimates.params, self.shared("root"))
-        return inference.bse(self.estimates.resid_norm, self.df_resid, self.shared("root"))
+        return self._errors[0]
 
     @cached_property
     def tvalues(self) -> FloatArray:
-        noise = self.perfect & (not self.known)  # whether the errors are
+        noise = self.perfect & (self.cov_type != "known")  # whether the errors are
         return inference.tvalues(self.estimates.params, self.bse, noise)
 
     @property
@@ -78,7 +96,7 @@ class Statistics:
 
     def cov_params(self, q: int) -> FloatArray:
         """Covariance of the coefficients of the target at this position, (g, p, p)."""
-        return inference.cov_params(self.bse[:, q], self.estimates.corr[:, self.estimates.pattern[q]])
+        return inference.cov_params(self.bse[:, q], self._errors[1][:, q])
 
     # per target
 
@@ -126,9 +144,7 @@ class Statistics:
     @property
     def condition_number(self) -> FloatArray:
         e = self.estimates
-        origin = np.zeros((len(e.rank), e.center.shape[2]))
-        for j in range(origin.shape[1]):
-            origin[:, j] = self.origins.get(j, 0.0)
+        origin = self._origin
         values = np.empty(e.rank.shape, dtype=np.float64)
         for m in set(e.pattern.tolist()):
             values[:, m] = inference.condition_number(

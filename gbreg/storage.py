@@ -250,6 +250,7 @@ def _spec_out(spec: FitSpec) -> dict[str, Any]:
         "options": asdict(spec.options),
         "missing": spec.missing,
         "cov_type": spec.cov_type,
+        "groups": _label_out(spec.groups),
         "grouping": asked,
     }
 
@@ -266,6 +267,7 @@ def _spec_in(facts: dict[str, Any]) -> FitSpec:
         options=FitOptions(**facts["options"]),
         missing=facts["missing"],
         cov_type=facts.get("cov_type", "classical"),  # not in files of its time
+        groups=_label_in(facts.get("groups")),
     )
 
 
