@@ -17,7 +17,7 @@ class RowCounts:
 
     A row counts once, in the first of these that holds: without key, not selected
     (``where``), zero weight, a predictor missing (NaN/NA), a predictor infinite, the
-    target missing, the target infinite, used.
+    target missing, the target infinite, clipped, used.
     """
 
     n_rows: int  # rows of the frame
@@ -27,6 +27,7 @@ class RowCounts:
     zero_weight: IntArray  # (g,)
     missing: IntArray  # (g, t), or a column per pattern of missing values: see by_target
     infinite: IntArray
+    clipped: IntArray
     used: IntArray
 
     def by_target(self, pattern: IntArray) -> RowCounts:
@@ -38,7 +39,11 @@ class RowCounts:
             return np.broadcast_to(counts, (len(counts), len(pattern)))
 
         return replace(
-            self, missing=spread(self.missing), infinite=spread(self.infinite), used=spread(self.used)
+            self,
+            missing=spread(self.missing),
+            infinite=spread(self.infinite),
+            clipped=spread(self.clipped),
+            used=spread(self.used),
         )
 
     def check(self) -> None:
@@ -48,6 +53,12 @@ class RowCounts:
                 f"internal error: {int(self.rows.sum())} rows in groups and {self.n_without_key} "
                 f"without key do not make {self.n_rows}"
             )
-        taken = (self.not_selected + self.zero_weight)[:, None] + self.missing + self.infinite + self.used
+        taken = (
+            (self.not_selected + self.zero_weight)[:, None]
+            + self.missing
+            + self.infinite
+            + self.clipped
+            + self.used
+        )
         if (taken != self.rows[:, None]).any():
             raise GbregError("internal error: the rows of a group do not add up")

@@ -64,6 +64,10 @@ class Diagnostics:
         """The same numbers as arrays, without labels."""
         return Statistics(self.estimates, self.origins, self.spec.options.intercept, self.spec.cov_type)
 
+    def _need_clip(self, what: str) -> None:
+        if self.spec.clip is None:
+            raise SpecError(f"{what} needs a fit with clip=, the number of standard deviations kept")
+
     def _need(self, cov_type: str, what: str) -> None:
         if self.spec.cov_type != cov_type:
             raise SpecError(f"{what} needs cov_type={cov_type!r}, this fit has {self.spec.cov_type!r}")
@@ -78,6 +82,12 @@ class Diagnostics:
     def nobs(self) -> pd.DataFrame:
         """Rows used."""
         return self._by_target(self.statistics.nobs)
+
+    @property
+    def nobs_clipped(self) -> pd.DataFrame:
+        """Rows that ``clip`` set aside; they are not in `nobs`."""
+        self._need_clip("nobs_clipped")
+        return self._by_target(self.counts.clipped)
 
     @property
     def df_resid(self) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg import flat
-from gbreg.columns import Column, Numbers, check_labels, read_column
+from gbreg.columns import Column, Numbers, check_labels, read_column, read_weights
 from gbreg.errors import ColumnError, MissingDataError, SpecError
 from gbreg.keys import find_groups, find_keys
 from gbreg.layout import exact_difference
@@ -57,6 +57,16 @@ class FrameRows:
     def resid(self) -> pd.DataFrame:
         return self._on_rows(self._observed() - self.fitted)
 
+    def clipped(self, weights: Any) -> pd.DataFrame:
+        asked = self.fit.spec.weights if weights is None else weights
+        if weights is None and asked is not None and asked not in self.frame.columns:
+            raise SpecError(f"the weights of the fit, {asked!r}, are no column of this frame; give weights=")
+        w = read_weights(self.frame, asked)
+        limits = np.append(self.fit.estimates.limit[:, :, 0], [[np.nan] * len(self.fit.targets)], axis=0)
+        with np.errstate(invalid="ignore"):
+            sizes = np.abs(self._observed() - self.fitted) * (1.0 if w is None else np.sqrt(w))
+            return self._on_rows(sizes > limits[self.groups].T)
+
     def both(self) -> pd.DataFrame:
         """Fitted values and residuals of each target side by side, columns numbered."""
         values = np.stack([self._with_origin(), self._observed() - self.fitted], axis=-1)
@@ -100,7 +110,7 @@ class FrameRows:
                 "the frame must have them as columns"
             ) from None
 
-    def _on_rows(self, values: FloatArray) -> pd.DataFrame:
+    def _on_rows(self, values: NDArray[Any]) -> pd.DataFrame:
         """(t, n) on the caller's rows."""
         return pd.DataFrame(values.T, index=self.frame.index, columns=labels(self.fit.targets, None))
 

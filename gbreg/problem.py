@@ -204,6 +204,7 @@ class Estimates:
     pattern: IntArray  # (t,)
     # per target; (g, t, 0) unless asked for
     sandwich: FloatArray  # (g, t, p(p+1)/2), robust covariance as `gbreg.sandwich` gives it
+    limit: FloatArray  # (g, t, 1), of sqrt(w) |r|, beyond which rows were set aside; inf for none
 
     @classmethod
     def empty(cls, g: int, k: int, t: int, intercept: bool) -> Estimates:
@@ -234,6 +235,7 @@ class Estimates:
             dropped=np.zeros((g, 1, k), dtype=np.bool_),
             pattern=np.zeros(t, dtype=np.int64),
             sandwich=np.empty((g, t, 0)),
+            limit=np.empty((g, t, 0)),
         )
 
     @classmethod
@@ -258,10 +260,10 @@ class Estimates:
             if field.name == "pattern":
                 continue
             joined = np.concatenate([getattr(part, field.name) for part in parts], axis=1)
-            arrays[field.name] = joined[:, order] if field.name in _PER_TARGET else joined
+            arrays[field.name] = joined[:, order] if field.name in PER_TARGET else joined
         return cls(**arrays, pattern=pattern)
 
 
-_PER_TARGET = frozenset(
-    {"params", "level", "resid_norm", "target_norm", "mad", "status", "flags", "sandwich"}
+PER_TARGET = frozenset(
+    {"params", "level", "resid_norm", "target_norm", "mad", "status", "flags", "sandwich", "limit"}
 )

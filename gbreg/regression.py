@@ -18,8 +18,9 @@ from gbreg.errors import CollinearityError, ColumnError, SpecError, warn
 from gbreg.interrupt import Ticker, interruptible, ticker
 from gbreg.keys import check_grouping, wide_floats
 from gbreg.layout import GroupLayout, gather, make_layout
-from gbreg.problem import ROBUST, CovType, Estimates, Flag, IntArray, Status
+from gbreg.problem import ROBUST, CovType, Estimates, Flag, IntArray, Problem, Status
 from gbreg.result import GroupFit
+from gbreg.robust import clip_outliers
 from gbreg.rowops import NUMPY, RowOps
 from gbreg.rows import Data, Pattern, select_rows, sorted_clusters, split_patterns, whole_rows
 from gbreg.sandwich import sandwich
@@ -45,6 +46,8 @@ def fit(
     where: Any = None,
     precision: Precision = "auto",
     on_collinear: OnCollinear = "nan",
+    clip: float | None = None,
+    clip_iterations: int = 20,
     mad: bool = True,
     sort: bool = True,
     observed: bool = True,
@@ -103,6 +106,15 @@ def fit(
         Where predictors are linearly dependent: only the coefficients that the data
         determine ("nan"), R's rule that the later column goes ("drop"), or
         `CollinearityError`.
+    clip : float, optional
+        Rows further than this many robust standard deviations from the fit are set aside
+        and their group is fitted again, until the rows set aside stay the same. The deviation is
+        1.4826 times the median of sqrt(w) |residual| over all rows of the group, so a row
+        may come back. See ``nobs_clipped`` and ``clipped(frame)``. The first fit has all rows:
+        outliers that bend it, many or far out in a predictor, can hide.
+    clip_iterations : int
+        How often a group is fitted again at most. One that is not stable then is
+        ``not_converged`` and keeps the numbers of its last fit.
     mad : bool
         Whether the median absolute deviation of the residuals is computed.
     sort, observed, dropna : bool
@@ -162,6 +174,8 @@ def fit(
         options=options,
         missing=missing,
         cov_type=cov_type,
+        clip=clip,
+        clip_iterations=clip_iterations,
         groups=_describe(groups),
     )
     check_bool("progress", progress)
@@ -264,12 +278,13 @@ def _fit(
         finite = bool(packed.finite[k:-1].all())
     tick(0)
     blocks = split_patterns(problem, finite)
-    targets = [block.targets for block in blocks]
     parts = _fit_blocks(blocks, layout.n_rows, spec, engine, tick)
+    if spec.clip is not None:
+        blocks, parts = _clipped(blocks, parts, spec, engine, tick)
     if spec.cov_type in ROBUST:
         clusters = sorted_clusters(data, part.layout)
         parts = [_robust(own, block, spec, clusters, tick) for own, block in zip(parts, blocks, strict=True)]
-    estimates = Estimates.join_targets(parts, targets)
+    estimates = Estimates.join_targets(parts, [block.targets for block in blocks])
     counts = RowCounts(
         n_rows=layout.n_rows,
         n_without_key=layout.n_rows - layout.n_used,
@@ -278,6 +293,7 @@ def _fit(
         zero_weight=part.zero_weight,
         missing=np.stack([part.missing + block.missing for block in blocks], axis=1),
         infinite=np.stack([part.infinite + block.infinite for block in blocks], axis=1),
+        clipped=np.stack([block.clipped for block in blocks], axis=1),
         used=estimates.nobs,
     )
     counts.check()
@@ -307,6 +323,21 @@ def _fit_blocks(
         parts.append(engine.fit(block.problem, spec.options, advance))
     tick(max(n_rows - done, 0))
     return parts
+
+
+def _clipped(
+    blocks: Sequence[Pattern], parts: Sequence[Estimates], spec: FitSpec, engine: Backend, tick: Ticker
+) -> tuple[list[Pattern], list[Estimates]]:
+    """Without the rows that lie beyond ``clip``: a block per target, as each has outliers of its own."""
+
+    def again(problem: Problem) -> Estimates:
+        return engine.fit(problem, spec.options, lambda rows: tick(0))
+
+    assert spec.clip is not None
+    made = [
+        clip_outliers(*own, again, spec.clip, spec.clip_iterations) for own in zip(blocks, parts, strict=True)
+    ]
+    return [p for patterns, _ in made for p in patterns], [e for _, estimates in made for e in estimates]
 
 
 def _robust(
@@ -369,7 +400,13 @@ def _failures(fit: GroupFit) -> str:
         return ""
     asked = (fit.counts.rows > fit.counts.not_selected)[:, None]
     reasons = []
-    for reason in (Status.TOO_FEW_ROWS, Status.NO_DATA, Status.RANK_DEFICIENT, Status.OVERFLOW):
+    for reason in (
+        Status.TOO_FEW_ROWS,
+        Status.NO_DATA,
+        Status.RANK_DEFICIENT,
+        Status.NOT_CONVERGED,
+        Status.OVERFLOW,
+    ):
         groups = np.flatnonzero(((status == reason) & asked).any(axis=1))
         if len(groups):
             about = f"; predictors {_dropped_names(fit)}" if reason is Status.RANK_DEFICIENT else ""

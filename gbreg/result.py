@@ -164,6 +164,30 @@ class GroupFit(Diagnostics):
         """Targets less fitted values, on the frame's index; arguments as `predict`."""
         return FrameRows(self, frame, missing, by).resid()
 
+    def clipped(self, frame: pd.DataFrame, *, weights: Any = None, by: Any = None) -> pd.DataFrame:
+        """Rows of a frame that lie beyond ``clip``: boolean, one column per target, on its index.
+
+        On the frame of the fit, the rows that were set aside, and those beyond the limit of their
+        group that took no part for another reason. In groups that are ``not_converged`` these
+        may differ from the rows that were set aside.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Needs the keys, the predictors, the targets and the weights.
+        weights : label, Series or array, optional
+            Of these rows. Needed if those of the fit were values and not a column.
+        by
+            As in `predict`.
+
+        Raises
+        ------
+        SpecError
+            The fit was made without ``clip``, or its weights are no column of the frame.
+        """
+        self._need_clip("clipped")
+        return FrameRows(self, frame, "nan", by).clipped(weights)
+
     def augment(self, frame: pd.DataFrame, *, by: Any = None) -> pd.DataFrame:
         """Put ``{target}_fitted`` and ``{target}_resid`` beside the frame's columns, as broom's verb."""
         return prediction.augment(self, frame, by)

@@ -139,6 +139,7 @@ class Pattern:
     targets: list[int]
     missing: IntArray  # (g,) rows where these targets are missing
     infinite: IntArray  # (g,)
+    clipped: IntArray  # (g,) rows set aside
     keep: BoolArray | None = None  # (n,) rows of the whole problem that are in this one; None for all
 
 
@@ -164,9 +165,9 @@ def sorted_clusters(data: Data, layout: GroupLayout) -> IntArray | None:
 
 def split_patterns(problem: Problem, finite: bool) -> list[Pattern]:
     """Split a problem by what is missing in its targets: NaN and inf, unless all are ``finite``."""
+    none = np.zeros(problem.n_groups, dtype=np.int64)
     if finite:
-        none = np.zeros(problem.n_groups, dtype=np.int64)
-        return [Pattern(problem, list(range(problem.n_targets)), none, none)]
+        return [Pattern(problem, list(range(problem.n_targets)), none, none, none)]
     alike: dict[tuple[bytes, bytes], list[int]] = {}
     for q, y in enumerate(problem.Y):
         nan, inf = np.isnan(y), np.isinf(y)
@@ -185,7 +186,7 @@ def split_patterns(problem: Problem, finite: bool) -> list[Pattern]:
             origin=None if problem.origin is None else frozen(problem.origin[:, picked]),
         )
         missing, infinite = _per_group(problem, np.isnan(y)), _per_group(problem, np.isinf(y))
-        made.append(Pattern(part, qs, missing, infinite, keep))
+        made.append(Pattern(part, qs, missing, infinite, none, keep))
     return made
 
 

@@ -62,6 +62,8 @@ class FitSpec:
     missing: Missing = "drop"
     cov_type: CovType = "classical"
     groups: Hashable = None  # what the clusters were called
+    clip: float | None = None
+    clip_iterations: int = 20
 
     def __post_init__(self) -> None:
         check_choice("missing", self.missing, get_args(Missing))
@@ -72,6 +74,7 @@ class FitSpec:
             raise SpecError('cov_type="cluster" needs groups=, the cluster of each row')
         if self.cov_type != "cluster" and self.groups is not None:
             raise SpecError(f'groups= is for cov_type="cluster", got cov_type={self.cov_type!r}')
+        check_clip(self.clip, self.clip_iterations)
         if not self.targets:
             raise SpecError("targets= is empty: what is to be fitted?")
         for role, names in (("linear", self.predictors), ("targets", self.target_names)):
@@ -157,6 +160,15 @@ def check_bool(name: str, value: object) -> None:
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise SpecError(f"{name} must be one of {list(choices)}, got {value!r}{nearest(str(value), choices)}")
+
+
+def check_clip(clip: object, iterations: object) -> None:
+    if clip is not None and (
+        isinstance(clip, bool) or not isinstance(clip, (int, float)) or not 1 <= clip < float("inf")
+    ):
+        raise SpecError(f"clip must be a number of standard deviations, at least 1, got {clip!r}")
+    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+        raise SpecError(f"clip_iterations must be a positive integer, got {iterations!r}")
 
 
 def check_fraction(name: str, value: object) -> None:

@@ -251,6 +251,8 @@ def _spec_out(spec: FitSpec) -> dict[str, Any]:
         "missing": spec.missing,
         "cov_type": spec.cov_type,
         "groups": _label_out(spec.groups),
+        "clip": spec.clip,
+        "clip_iterations": spec.clip_iterations,
         "grouping": asked,
     }
 
@@ -268,6 +270,8 @@ def _spec_in(facts: dict[str, Any]) -> FitSpec:
         missing=facts["missing"],
         cov_type=facts.get("cov_type", "classical"),  # not in files of its time
         groups=_label_in(facts.get("groups")),
+        clip=facts.get("clip"),
+        clip_iterations=facts.get("clip_iterations", 20),
     )
 
 

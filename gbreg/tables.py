@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gbreg.accounting import RowCounts
 from gbreg.problem import Status
 
-ROW_COUNTS = ("rows", "used", "missing", "infinite", "zero_weight", "not_selected")
+ROW_COUNTS = ("rows", "used", "missing", "infinite", "clipped", "zero_weight", "not_selected")
 STATUS = pd.CategoricalDtype([status.word for status in Status])
 
 

@@ -112,6 +112,7 @@ class Run:
             dropped=self.dropped,
             pattern=np.zeros(t, dtype=np.int64),
             sandwich=np.empty((len(self.P), t, 0)),
+            limit=np.empty((len(self.P), t, 0)),
         )
 
 

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""Fits that set outlying rows aside, whichever backend fits the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pandas as pd
+
+from gbreg.problem import (
+    PER_TARGET,
+    BoolArray,
+    Estimates,
+    Flag,
+    FloatArray,
+    IntArray,
+    Problem,
+    Status,
+    frozen,
+)
+from gbreg.rows import Pattern
+
+NORMAL = 1.482602218505602  # median absolute deviation to standard deviation: 1 / ndtri(3/4)
+
+Fit = Callable[[Problem], Estimates]
+
+
+def clip_outliers(
+    block: Pattern, estimates: Estimates, fit: Fit, clip: float, iterations: int
+) -> tuple[list[Pattern], list[Estimates]]:
+    """Set aside rows far from the fit and fit the others again, until the rows set aside are the same.
+
+    A row is set aside if sqrt(w) |r| > clip x 1.4826 median(sqrt(w) |r|), the median over all rows of
+    its group, those set aside included: it may come back. Groups that could not be fitted, perfect
+    fits and groups whose median is 0 keep all their rows.
+
+    Parameters
+    ----------
+    block : Pattern
+        Of t targets.
+    estimates : Estimates
+        Of its problem.
+    fit : callable
+        The backend.
+    clip : float
+    iterations : int
+        How often a group is fitted again at most; one that is not stable then has the status
+        ``not_converged``, and the numbers of its last fit.
+
+    Returns
+    -------
+    list of Pattern, list of Estimates
+        One per target, with the rows that are left and the limit of sqrt(w) |r|.
+    """
+    made = [_clip(_Target(block, q, estimates), fit, clip, iterations) for q in range(len(block.targets))]
+    return [pattern for pattern, _ in made], [own for _, own in made]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One target of a block: its rows by group."""
+
+    block: Pattern
+    q: int
+    estimates: Estimates
+
+    @property
+    def problem(self) -> Problem:
+        """With this target only."""
+        whole, k = self.block.problem, self.block.problem.n_predictors
+        picked = [*range(k), k + self.q]
+        if whole.n_targets == 1:
+            return whole
+        origin = None if whole.origin is None else frozen(whole.origin[:, picked])
+        return Problem(frozen(whole.Z[:, [*picked, -1]]), whole.offsets, k, origin)
+
+
+def _clip(target: _Target, fit: Fit, clip: float, iterations: int) -> tuple[Pattern, Estimates]:
+    whole, made = target.problem, one_target(target.estimates, target.q)
+    keep = np.ones(whole.n_rows, dtype=np.bool_)
+    limit = np.full(whole.n_groups, np.inf)
+    asked = np.flatnonzero(_may_clip(made))
+    for done in range(iterations + 1):
+        rows, own = rows_of_groups(whole, asked)
+        limits, beyond = _beyond(scaled_residuals(whole, made, rows, asked[own]), own, len(asked), clip)
+        moved = np.zeros(len(asked), dtype=np.bool_)
+        moved[own[beyond == keep[rows]]] = True  # set aside and kept, or the other way round
+        if done == iterations:
+            made.status[asked[moved]] = Status.NOT_CONVERGED
+            break
+        limit[asked] = limits
+        keep[rows] = ~beyond
+        asked = asked[moved]
+        if not len(asked):
+            break
+        _put(made, fit(subproblem(whole, asked, keep)), asked)
+        asked = asked[_may_clip(made)[asked]]
+    clipped = np.bincount(np.searchsorted(whole.offsets, np.flatnonzero(~keep), side="right") - 1)
+    return (
+        Pattern(
+            problem=whole if keep.all() else subproblem(whole, np.arange(whole.n_groups), keep),
+            targets=[target.block.targets[target.q]],
+            missing=target.block.missing,
+            infinite=target.block.infinite,
+            clipped=np.pad(clipped, (0, whole.n_groups - len(clipped))),
+            keep=_nested(target.block.keep, keep),
+        ),
+        replace(made, limit=limit[:, None, None]),
+    )
+
+
+def one_target(estimates: Estimates, q: int) -> Estimates:
+    """Writable copies of what belongs to target q of a problem."""
+    arrays = {}
+    for field in fields(Estimates):
+        if field.name != "pattern":
+            values = getattr(estimates, field.name)
+            arrays[field.name] = np.array(values[:, [q]] if field.name in PER_TARGET else values)
+    return Estimates(**arrays, pattern=np.zeros(1, dtype=np.int64))
+
+
+def rows_of_groups(problem: Problem, groups: IntArray) -> tuple[IntArray, IntArray]:
+    """Rows of these groups, in order, and the place in ``groups`` of each row's group."""
+    starts, sizes = problem.offsets[groups], np.diff(problem.offsets)[groups]
+    own = np.repeat(np.arange(len(groups)), sizes)
+    return np.arange(len(own)) + (starts - (np.cumsum(sizes) - sizes))[own], own
+
+
+def subproblem(problem: Problem, groups: IntArray, keep: BoolArray) -> Problem:
+    """Some groups of a problem, and of their rows those to keep."""
+    rows, own = rows_of_groups(problem, groups)
+    kept = keep[rows]
+    sizes = np.bincount(own[kept], minlength=len(groups))
+    return Problem(
+        Z=frozen(problem.Z[rows[kept]]),
+        offsets=frozen(np.concatenate(([0], np.cumsum(sizes)))),
+        n_predictors=problem.n_predictors,
+        origin=None if problem.origin is None else frozen(problem.origin[groups]),
+    )
+
+
+def scaled_residuals(problem: Problem, estimates: Estimates, rows: IntArray, own: IntArray) -> FloatArray:
+    """sqrt(w) |r| of the only target; ``own`` is the group of each row."""
+    k = problem.n_predictors
+    Z = problem.Z[rows]
+    slopes = estimates.params[:, 0, estimates.params.shape[2] - k :]
+    with np.errstate(all="ignore"):
+        resid = Z[:, k] - estimates.level[own, 0]
+        for j in range(k):
+            slope = slopes[own, j]
+            if estimates.dropped[:, 0, j].any():
+                slope = np.where(estimates.dropped[own, 0, j], 0.0, slope)
+            resid -= slope * (Z[:, j] - estimates.center[own, 0, j])
+        sizes: FloatArray = np.sqrt(Z[:, -1]) * np.abs(resid)
+    return sizes
+
+
+def _beyond(sizes: FloatArray, own: IntArray, g: int, clip: float) -> tuple[FloatArray, BoolArray]:
+    """Limit of each group (g,), and the rows beyond it."""
+    medians = pd.Series(sizes).groupby(own).median().reindex(range(g)).to_numpy(dtype=np.float64)
+    limits = np.asarray(clip * NORMAL * medians, dtype=np.float64)
+    limits[~(limits > 0)] = np.inf  # most rows lie on the fit: no scale
+    return limits, sizes > limits[own]
+
+
+def _may_clip(estimates: Estimates) -> BoolArray:
+    fine: BoolArray = (estimates.status[:, 0] == Status.OK) & (
+        (estimates.flags[:, 0] & Flag.PERFECT_FIT) == 0
+    )
+    return fine
+
+
+def _put(made: Estimates, part: Estimates, groups: IntArray) -> None:
+    """Estimates of some groups in the place of those they had."""
+    for field in fields(Estimates):
+        if field.name != "pattern":
+            getattr(made, field.name)[groups] = getattr(part, field.name)
+
+
+def _nested(outer: BoolArray | None, inner: BoolArray) -> BoolArray | None:
+    """Rows kept by both; ``inner`` is of those that ``outer`` keeps."""
+    if outer is None:
+        return None if inner.all() else inner
+    both = outer.copy()
+    both[outer] = inner
+    return both
