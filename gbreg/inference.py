@@ -134,8 +134,10 @@ def sandwich_errors(
         if intercept:
             side = np.sqrt(wsum)[:, :, None]
             reach = center * side / norm
-            cov[:, :, 0, :] -= np.einsum("gtj,gtji->gti", reach, cov[:, :, 1:, :])
-            cov[:, :, :, 0] -= np.einsum("gtj,gtij->gti", reach, cov[:, :, :, 1:])
+            for j in range(k):
+                cov[:, :, 0] -= reach[:, :, j, None] * cov[:, :, 1 + j]
+            for j in range(k):
+                cov[:, :, :, 0] -= reach[:, :, j, None] * cov[:, :, :, 1 + j]
             unit = np.concatenate([1 / side, unit], axis=2)
         root = np.sqrt(np.diagonal(cov, axis1=2, axis2=3))
         errors = resid_norm[:, :, None] * (root * unit)

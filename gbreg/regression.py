@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from gbreg.accounting import RowCounts
 from gbreg.backends import Backend, get_backend
 from gbreg.columns import Numbers, as_columns, check_labels, is_label
-from gbreg.errors import CollinearityError, ColumnError, SpecError, warn
+from gbreg.errors import ColumnError, SpecError, warn
 from gbreg.interrupt import Ticker, interruptible, ticker
 from gbreg.keys import check_grouping, wide_floats
 from gbreg.layout import GroupLayout, gather, make_layout
-from gbreg.problem import ROBUST, CovType, Estimates, Flag, IntArray, Problem, Status
+from gbreg.problem import ROBUST, CovType, Estimates, Flag, Problem
 from gbreg.result import GroupFit
 from gbreg.robust import clip_outliers
 from gbreg.rowops import NUMPY, RowOps
 from gbreg.rows import Data, Pattern, select_rows, sorted_clusters, split_patterns, whole_rows
-from gbreg.sandwich import sandwich
+from gbreg.sandwich import add_sandwich
 from gbreg.spec import FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
+from gbreg.troubles import failures, raise_if_collinear
 
 INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the key
 
@@ -109,9 +109,10 @@ def fit(
     clip : float, optional
         Rows further than this many robust standard deviations from the fit are set aside
         and their group is fitted again, until the rows set aside stay the same. The deviation is
-        1.4826 times the median of sqrt(w) |residual| over all rows of the group, so a row
-        may come back. See ``nobs_clipped`` and ``clipped(frame)``. The first fit has all rows:
-        outliers that bend it, many or far out in a predictor, can hide.
+        1.4826 times the median of sqrt(w) |residual| over all rows of the group, so a row may
+        come back; after half of the iterations it is not estimated anew. See ``nobs_clipped``
+        and ``clipped(frame)``. The first fit has all rows: outliers that bend it, many of them
+        or far out in a predictor, can hide.
     clip_iterations : int
         How often a group is fitted again at most. One that is not stable then is
         ``not_converged`` and keeps the numbers of its last fit.
@@ -190,8 +191,8 @@ def fit(
 
         result = interruptible(work, tick) if len(frame) > INTERRUPTIBLE_ROWS else work()
     if on_collinear == "raise":
-        _raise_if_collinear(result)
-    troubles = [_failures(result), "" if layout else wide_floats(result.keys)]
+        raise_if_collinear(result)
+    troubles = [failures(result), "" if layout else wide_floats(result.keys)]
     if any(troubles):
         warn("; ".join(filter(None, troubles)))
     return result
@@ -280,10 +281,14 @@ def _fit(
     blocks = split_patterns(problem, finite)
     parts = _fit_blocks(blocks, layout.n_rows, spec, engine, tick)
     if spec.clip is not None:
-        blocks, parts = _clipped(blocks, parts, spec, engine, tick)
+
+        def again(problem: Problem) -> Estimates:
+            return engine.fit(problem, spec.options, lambda rows: tick(0))
+
+        blocks, parts = clip_outliers(blocks, parts, again, spec.clip, spec.clip_iterations)
     if spec.cov_type in ROBUST:
         clusters = sorted_clusters(data, part.layout)
-        parts = [_robust(own, block, spec, clusters, tick) for own, block in zip(parts, blocks, strict=True)]
+        parts = [add_sandwich(*own, spec.cov_type, clusters, tick) for own in zip(blocks, parts, strict=True)]
     estimates = Estimates.join_targets(parts, [block.targets for block in blocks])
     counts = RowCounts(
         n_rows=layout.n_rows,
@@ -325,33 +330,6 @@ def _fit_blocks(
     return parts
 
 
-def _clipped(
-    blocks: Sequence[Pattern], parts: Sequence[Estimates], spec: FitSpec, engine: Backend, tick: Ticker
-) -> tuple[list[Pattern], list[Estimates]]:
-    """Without the rows that lie beyond ``clip``: a block per target, as each has outliers of its own."""
-
-    def again(problem: Problem) -> Estimates:
-        return engine.fit(problem, spec.options, lambda rows: tick(0))
-
-    assert spec.clip is not None
-    made = [
-        clip_outliers(*own, again, spec.clip, spec.clip_iterations) for own in zip(blocks, parts, strict=True)
-    ]
-    return [p for patterns, _ in made for p in patterns], [e for _, estimates in made for e in estimates]
-
-
-def _robust(
-    estimates: Estimates, block: Pattern, spec: FitSpec, clusters: IntArray | None, tick: Ticker
-) -> Estimates:
-    """With the robust covariance of each target, and a flag where there should be one but is not."""
-    if clusters is not None and block.keep is not None:
-        clusters = clusters[block.keep]
-    lower = sandwich(block.problem, estimates, spec.cov_type, tick, clusters)
-    none = (estimates.status == Status.OK) & np.isnan(lower).any(axis=2)
-    flags = estimates.flags | np.where(none, Flag.NO_ROBUST_ERRORS, 0).astype(np.uint8)
-    return replace(estimates, sandwich=lower, flags=flags)
-
-
 def _reused(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> Grouping:
     """Take the grouping of a layout, if it may be used with this frame and these arguments."""
     if len(frame) != layout.n_rows:
@@ -372,48 +350,3 @@ def _describe(weights: Any) -> Hashable:
         return weights
     name = getattr(weights, "name", None)
     return type(weights).__name__ if name is None else str(name)
-
-
-def _first_keys(fit: GroupFit, groups: NDArray[Any]) -> str:
-    shown = ", ".join(repr(key) for key in fit.keys[groups[:3]])
-    return f"{shown}, ..." if len(groups) > 3 else shown
-
-
-def _dropped_names(fit: GroupFit) -> str:
-    dropped = np.flatnonzero(fit.estimates.dropped.any(axis=(0, 1)))
-    return ", ".join(repr(fit.predictors[j]) for j in dropped)
-
-
-def _raise_if_collinear(fit: GroupFit) -> None:
-    groups = np.flatnonzero((fit.estimates.status == Status.RANK_DEFICIENT).any(axis=1))
-    if len(groups):
-        raise CollinearityError(
-            f"predictors {_dropped_names(fit)} are constant or linear combinations of the others in "
-            f"{len(groups)} of {fit.n_groups} groups, first {_first_keys(fit, groups)}"
-        )
-
-
-def _failures(fit: GroupFit) -> str:
-    """Say what was not fitted, counted by reason; groups that were selected away are no failure."""
-    status = fit.estimates.status
-    if status.max(initial=0) <= Status.SATURATED:
-        return ""
-    asked = (fit.counts.rows > fit.counts.not_selected)[:, None]
-    reasons = []
-    for reason in (
-        Status.TOO_FEW_ROWS,
-        Status.NO_DATA,
-        Status.RANK_DEFICIENT,
-        Status.NOT_CONVERGED,
-        Status.OVERFLOW,
-    ):
-        groups = np.flatnonzero(((status == reason) & asked).any(axis=1))
-        if len(groups):
-            about = f"; predictors {_dropped_names(fit)}" if reason is Status.RANK_DEFICIENT else ""
-            reasons.append(f"{len(groups)} {reason.word} ({_first_keys(fit, groups)}{about})")
-    if not reasons:
-        return ""
-    return (
-        f"not every one of {fit.n_groups} groups could be fitted: {', '.join(reasons)}; "
-        "what they leave open is NaN, see .status"
-    )

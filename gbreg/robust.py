@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -28,20 +28,20 @@ Fit = Callable[[Problem], Estimates]
 
 
 def clip_outliers(
-    block: Pattern, estimates: Estimates, fit: Fit, clip: float, iterations: int
+    blocks: Sequence[Pattern], parts: Sequence[Estimates], fit: Fit, clip: float, iterations: int
 ) -> tuple[list[Pattern], list[Estimates]]:
     """Set aside rows far from the fit and fit the others again, until the rows set aside are the same.
 
     A row is set aside if sqrt(w) |r| > clip x 1.4826 median(sqrt(w) |r|), the median over all rows of
-    its group, those set aside included: it may come back. Groups that could not be fitted, perfect
-    fits and groups whose median is 0 keep all their rows.
+    its group, those set aside included: it may come back. After half of the iterations the limit
+    stays as it is: from then on each fit lowers sum min(w r^2, limit^2), which has to end. Groups that
+    could not be fitted, perfect fits and groups whose median is 0 keep all their rows.
 
     Parameters
     ----------
-    block : Pattern
-        Of t targets.
-    estimates : Estimates
-        Of its problem.
+    blocks : sequence of Pattern
+    parts : sequence of Estimates
+        Of the problems of the blocks.
     fit : callable
         The backend.
     clip : float
@@ -54,7 +54,12 @@ def clip_outliers(
     list of Pattern, list of Estimates
         One per target, with the rows that are left and the limit of sqrt(w) |r|.
     """
-    made = [_clip(_Target(block, q, estimates), fit, clip, iterations) for q in range(len(block.targets))]
+    targets = [
+        _Target(block, q, own)
+        for block, own in zip(blocks, parts, strict=True)
+        for q in range(len(block.targets))
+    ]
+    made = [_clip(target, fit, clip, iterations) for target in targets]
     return [pattern for pattern, _ in made], [own for _, own in made]
 
 
@@ -84,7 +89,9 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int) -> tuple[Patt
     asked = np.flatnonzero(_may_clip(made))
     for done in range(iterations + 1):
         rows, own = rows_of_groups(whole, asked)
-        limits, beyond = _beyond(scaled_residuals(whole, made, rows, asked[own]), own, len(asked), clip)
+        sizes = scaled_residuals(whole, made, rows, asked[own])
+        limits = limit[asked] if done > iterations // 2 else _limits(sizes, own, len(asked), clip)
+        beyond = sizes > limits[own]
         moved = np.zeros(len(asked), dtype=np.bool_)
         moved[own[beyond == keep[rows]]] = True  # set aside and kept, or the other way round
         if done == iterations:
@@ -157,12 +164,10 @@ def scaled_residuals(problem: Problem, estimates: Estimates, rows: IntArray, own
     return sizes
 
 
-def _beyond(sizes: FloatArray, own: IntArray, g: int, clip: float) -> tuple[FloatArray, BoolArray]:
-    """Limit of each group (g,), and the rows beyond it."""
+def _limits(sizes: FloatArray, own: IntArray, g: int, clip: float) -> FloatArray:
+    """(g,) limit of each group; inf where most rows lie on the fit and there is no scale."""
     medians = pd.Series(sizes).groupby(own).median().reindex(range(g)).to_numpy(dtype=np.float64)
-    limits = np.asarray(clip * NORMAL * medians, dtype=np.float64)
-    limits[~(limits > 0)] = np.inf  # most rows lie on the fit: no scale
-    return limits, sizes > limits[own]
+    return np.where(medians > 0, clip * NORMAL * medians, np.inf)
 
 
 def _may_clip(estimates: Estimates) -> BoolArray:

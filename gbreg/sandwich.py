@@ -7,12 +7,14 @@ One pass over the rows after any backend has fitted them, so all backends give t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from gbreg.inference import unpacked
-from gbreg.problem import CovType, Estimates, FloatArray, IntArray, Problem
+from gbreg.problem import CovType, Estimates, Flag, FloatArray, IntArray, Problem, Status
+from gbreg.rows import Pattern
 
 CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
 FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is what is divided by it
@@ -79,6 +81,22 @@ def sandwich(
         nothing = (estimates.resid_norm[part] == 0) & (estimates.rank[part] == p)
         out[part][nothing & (estimates.nobs[part] > p)] = 0.0
     return out
+
+
+def add_sandwich(
+    block: Pattern,
+    estimates: Estimates,
+    cov_type: CovType,
+    clusters: IntArray | None,
+    progress: Callable[[int], None],
+) -> Estimates:
+    """With the covariances of the targets of a block, and a flag where there should be one but is not."""
+    if clusters is not None and block.keep is not None:
+        clusters = clusters[block.keep]
+    lower = sandwich(block.problem, estimates, cov_type, progress, clusters)
+    none = (estimates.status == Status.OK) & np.isnan(lower).any(axis=2)
+    flags = estimates.flags | np.where(none, Flag.NO_ROBUST_ERRORS, 0).astype(np.uint8)
+    return replace(estimates, sandwich=lower, flags=flags)
 
 
 def _unit_design(
@@ -168,10 +186,17 @@ def _correction(estimates: Estimates, part: slice, cov_type: str, own: IntArray)
 
 def _between(bread: FloatArray, meat: FloatArray) -> FloatArray:
     """Lower triangle of bread meat bread, (g, p (p + 1) / 2)."""
-    whole = np.einsum("iag,abg,bjg->gij", bread, meat, bread, optimize=True)
     rows, columns = np.tril_indices(len(bread))
-    lower: FloatArray = whole[:, rows, columns]
+    lower: FloatArray = _product(_product(bread, meat), bread)[rows, columns].T
     return lower
+
+
+def _product(A: FloatArray, B: FloatArray) -> FloatArray:
+    """Matrix products (p, p, g), without BLAS, whose bits depend on the processor."""
+    out = np.zeros(A.shape)
+    for j in range(len(A)):
+        out += A[:, j, None] * B[None, j]
+    return out
 
 
 def _pairs(p: int) -> Iterator[tuple[int, int]]:

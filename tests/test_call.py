@@ -162,7 +162,7 @@ def made_groups(frame: pd.DataFrame, keys: list[str], grouping: dict[str, Any]) 
 def test_counts_that_do_not_add_up_are_an_internal_error() -> None:
     one, none = np.array([2]), np.array([0])
     fine = {"n_rows": 3, "n_without_key": 1, "rows": one, "not_selected": none, "zero_weight": none}
-    fine |= {"missing": none[:, None], "infinite": none[:, None], "used": one[:, None]}
+    fine |= {name: none[:, None] for name in ("missing", "infinite", "clipped")} | {"used": one[:, None]}
     RowCounts(**fine).check()
     for name, value in {"n_rows": 4, "n_without_key": 0, "used": none[:, None], "zero_weight": one}.items():
         with pytest.raises(gbreg.GbregError, match="internal error"):

@@ -237,7 +237,7 @@ def test_every_row_is_accounted_for() -> None:
     fit = fitted(frame, where=frame["z"] > 1)
     total = fit.accounting()
     assert list(total.columns) == [
-        "rows", "used", "missing", "infinite", "zero_weight", "not_selected", "without_key"
+        "rows", "used", "missing", "infinite", "clipped", "zero_weight", "not_selected", "without_key"
     ]  # fmt: skip
     assert total.index.tolist() == ["dX", "dY"]
     assert (total["rows"] == len(frame)).all()

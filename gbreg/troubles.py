@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""What a fit could not do, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gbreg.errors import CollinearityError
+from gbreg.problem import Status
+from gbreg.result import GroupFit
+
+
+def _first_keys(fit: GroupFit, groups: NDArray[Any]) -> str:
+    shown = ", ".join(repr(key) for key in fit.keys[groups[:3]])
+    return f"{shown}, ..." if len(groups) > 3 else shown
+
+
+def _dropped_names(fit: GroupFit) -> str:
+    dropped = np.flatnonzero(fit.estimates.dropped.any(axis=(0, 1)))
+    return ", ".join(repr(fit.predictors[j]) for j in dropped)
+
+
+def raise_if_collinear(fit: GroupFit) -> None:
+    groups = np.flatnonzero((fit.estimates.status == Status.RANK_DEFICIENT).any(axis=1))
+    if len(groups):
+        raise CollinearityError(
+            f"predictors {_dropped_names(fit)} are constant or linear combinations of the others in "
+            f"{len(groups)} of {fit.n_groups} groups, first {_first_keys(fit, groups)}"
+        )
+
+
+def failures(fit: GroupFit) -> str:
+    """Say what was not fitted, counted by reason; groups that were selected away are no failure."""
+    status = fit.estimates.status
+    if status.max(initial=0) <= Status.SATURATED:
+        return ""
+    asked = (fit.counts.rows > fit.counts.not_selected)[:, None]
+    reasons = []
+    for reason in (
+        Status.TOO_FEW_ROWS,
+        Status.NO_DATA,
+        Status.RANK_DEFICIENT,
+        Status.NOT_CONVERGED,
+        Status.OVERFLOW,
+    ):
+        groups = np.flatnonzero(((status == reason) & asked).any(axis=1))
+        if len(groups):
+            about = f"; predictors {_dropped_names(fit)}" if reason is Status.RANK_DEFICIENT else ""
+            reasons.append(f"{len(groups)} {reason.word} ({_first_keys(fit, groups)}{about})")
+    if not reasons:
+        return ""
+    return (
+        f"not every one of {fit.n_groups} groups could be fitted: {', '.join(reasons)}; "
+        "what they leave open is NaN, see .status"
+    )
