@@ -11,7 +11,7 @@ from gbreg import regression
 from gbreg.backends import Backend
 from gbreg.layout import GroupLayout
 from gbreg.result import GroupFit
-from gbreg.spec import CovType, Missing, OnCollinear, Precision
+from gbreg.spec import CovType, Missing, OnCollinear, Precision, WeightsType
 
 
 @pd.api.extensions.register_dataframe_accessor("gbreg")
@@ -29,6 +29,7 @@ class GbregAccessor:
         by: Any = None,
         level: Any = None,
         weights: Any = None,
+        weights_type: WeightsType = "analytic",
         cov_type: CovType = "classical",
         backend: str | Backend = "numba",
         intercept: bool = True,
@@ -37,7 +38,7 @@ class GbregAccessor:
         where: Any = None,
         precision: Precision = "auto",
         on_collinear: OnCollinear = "nan",
-        mad: bool = True,
+        mad: bool | None = None,
         sort: bool = True,
         observed: bool = True,
         dropna: bool = True,
@@ -51,6 +52,7 @@ class GbregAccessor:
             by=by,
             level=level,
             weights=weights,
+            weights_type=weights_type,
             cov_type=cov_type,
             backend=backend,
             intercept=intercept,

@@ -78,7 +78,7 @@ class Diagnostics:
 
     @property
     def nobs(self) -> pd.DataFrame:
-        """Rows used."""
+        """Rows used; with frequency weights, the sum of their counts."""
         return self._by_target(self.statistics.nobs)
 
     @property
@@ -119,6 +119,8 @@ class Diagnostics:
 
         Unscaled and unweighted, as `scipy.stats.median_abs_deviation`.
         """
+        if self.spec.frequency:
+            raise SpecError('mad is not computed with weights_type="frequency": it would need repeated rows')
         if not self.spec.options.mad:
             raise SpecError("mad was not computed; call fit(..., mad=True)")
         return self._by_target(self.estimates.mad)

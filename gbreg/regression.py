@@ -21,8 +21,19 @@ from gbreg.layout import GroupLayout, gather, make_layout
 from gbreg.problem import Estimates, Flag, Status
 from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY, RowOps
-from gbreg.rows import Data, Pattern, select_rows, split_patterns, whole_rows
-from gbreg.spec import CovType, FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
+from gbreg.rows import Data, Pattern, check_counts, counted, select_rows, split_patterns, whole_rows
+from gbreg.spec import (
+    CovType,
+    FitSpec,
+    Grouping,
+    Missing,
+    OnCollinear,
+    Precision,
+    WeightsType,
+    check_bool,
+    fit_options,
+)
+from gbreg.statistics import of_repeated_rows
 
 INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the key
 
@@ -35,6 +46,7 @@ def fit(
     by: Any = None,
     level: Any = None,
     weights: Any = None,
+    weights_type: WeightsType = "analytic",
     cov_type: CovType = "classical",
     backend: str | Backend = "numba",
     intercept: bool = True,
@@ -43,7 +55,7 @@ def fit(
     where: Any = None,
     precision: Precision = "auto",
     on_collinear: OnCollinear = "nan",
-    mad: bool = True,
+    mad: bool | None = None,
     sort: bool = True,
     observed: bool = True,
     dropna: bool = True,
@@ -68,8 +80,12 @@ def fit(
     level : int, label or list of them
         Levels of the frame's index instead of ``by``.
     weights : label, Series or array, optional
-        Analytic weights: proportional to 1/sigma^2, not 1/sigma. A row of weight zero
-        takes no part and is not counted in ``nobs``.
+        Proportional to 1/sigma^2, not 1/sigma, unless ``weights_type`` says otherwise. A row of
+        weight zero takes no part and is not counted in ``nobs``.
+    weights_type : {"analytic", "frequency"}
+        Frequency weights are counts: whole numbers, and every result is that of each row repeated
+        so often, in particular ``nobs`` and what follows from it. Only ``min_nobs`` and
+        ``accounting()`` are about rows, repeated or not.
     cov_type : {"classical", "known"}
         Whether the variance of the rows is estimated from the residuals, or known: weights
         are exactly 1/sigma^2. Then the covariance of the coefficients is (X'WX)^-1, not
@@ -95,8 +111,9 @@ def fit(
         Where predictors are linearly dependent: only the coefficients that the data
         determine ("nan"), R's rule that the later column goes ("drop"), or
         `CollinearityError`.
-    mad : bool
-        Whether the median absolute deviation of the residuals is computed.
+    mad : bool, optional
+        Whether the median absolute deviation of the residuals is computed; by default it is,
+        except with frequency weights, for which it cannot be.
     sort, observed, dropna : bool
         As in `DataFrame.groupby`.
     n_jobs : int, optional
@@ -114,7 +131,8 @@ def fit(
     SpecError, ColumnError, DTypeError
         The call does not fit the frame. Raised before any work is done.
     WeightsError
-        A weight that takes part is negative, missing or infinite.
+        A weight that takes part is negative, missing or infinite, or is to be a count and is
+        not a whole number.
     MissingDataError, CollinearityError
         As asked for by ``missing`` and ``on_collinear``.
 
@@ -145,6 +163,7 @@ def fit(
         precision=precision,
         on_collinear=on_collinear,
         mad=mad,
+        weights_type=weights_type,
     )
     spec = FitSpec(
         grouping=grouping,
@@ -154,6 +173,7 @@ def fit(
         options=options,
         missing=missing,
         cov_type=cov_type,
+        weights_type=weights_type,
     )
     check_bool("progress", progress)
     engine = get_backend(backend, n_jobs)
@@ -237,6 +257,8 @@ def _fit(
     """Select rows, gather them, fit each pattern of missing targets, account for every row."""
     tick(0)
     part = select_rows(data, layout)
+    if spec.frequency:
+        check_counts(data, part.layout, spec)
     X, Y, k = data.X, data.Y, len(data.X)
     if not spec.options.intercept:  # through zero: differences from an origin would be another model
         X, Y = ([Numbers(column.as_float()) for column in columns] for columns in (X, Y))
@@ -254,6 +276,7 @@ def _fit(
     tick(0)
     blocks = split_patterns(problem, finite)
     targets = [block.targets for block in blocks]
+    repeats = [counted(block.problem, layout.keys) for block in blocks] if spec.frequency else []
     estimates = Estimates.join_targets(_fit_blocks(blocks, layout.n_rows, spec, engine, tick), targets)
     counts = RowCounts(
         n_rows=layout.n_rows,
@@ -267,6 +290,8 @@ def _fit(
     )
     counts.check()
     counts = counts.by_target(estimates.pattern)
+    if spec.frequency:
+        estimates = of_repeated_rows(estimates, np.stack(repeats, axis=1))
     flags = estimates.flags
     if counts.missing.any() or counts.infinite.any():
         flags = flags | np.where(counts.missing + counts.infinite > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)

@@ -17,6 +17,7 @@ Missing = Literal["drop", "raise"]
 Precision = Literal["auto", "extended"]
 OnCollinear = Literal["nan", "drop", "raise"]
 CovType = Literal["classical", "known"]
+WeightsType = Literal["analytic", "frequency"]
 
 INTERCEPT = "Intercept"
 
@@ -62,12 +63,18 @@ class FitSpec:
     options: FitOptions
     missing: Missing = "drop"
     cov_type: CovType = "classical"
+    weights_type: WeightsType = "analytic"
 
     def __post_init__(self) -> None:
         check_choice("missing", self.missing, get_args(Missing))
         check_choice("cov_type", self.cov_type, get_args(CovType))
         if self.cov_type == "known" and self.weights is None:
             raise SpecError('cov_type="known" takes weights= for exactly 1/sigma^2, got no weights')
+        check_choice("weights_type", self.weights_type, get_args(WeightsType))
+        if self.frequency and self.weights is None:
+            raise SpecError('weights_type="frequency" takes weights= for counts, got no weights')
+        if self.frequency and self.cov_type == "known":
+            raise SpecError('weights_type="frequency" and cov_type="known": counts are not 1/sigma^2')
         if not self.targets:
             raise SpecError("targets= is empty: what is to be fitted?")
         for role, names in (("linear", self.predictors), ("targets", self.target_names)):
@@ -93,6 +100,11 @@ class FitSpec:
         return tuple(column.name for column in self.targets)
 
     @property
+    def frequency(self) -> bool:
+        """Whether weights say how often a row is repeated."""
+        return self.weights_type == "frequency"
+
+    @property
     def terms(self) -> tuple[Hashable, ...]:
         """Names of the coefficients in order, the intercept first."""
         return (INTERCEPT, *self.predictors) if self.options.intercept else self.predictors
@@ -114,7 +126,8 @@ def fit_options(
     min_nobs: int | None,
     precision: Precision,
     on_collinear: OnCollinear,
-    mad: bool,
+    mad: bool | None,
+    weights_type: str,
 ) -> FitOptions:
     """Options of the backends, checked.
 
@@ -124,7 +137,13 @@ def fit_options(
         Names the option, what was expected and what was found.
     """
     check_bool("intercept", intercept)
+    if mad is None:
+        mad = weights_type != "frequency"
     check_bool("mad", mad)
+    if mad and weights_type == "frequency":
+        raise SpecError(
+            'weights_type="frequency" takes mad=False: the median of repeated rows is not computed'
+        )
     check_choice("precision", precision, get_args(Precision))
     check_choice("on_collinear", on_collinear, get_args(OnCollinear))
     p = n_predictors + intercept

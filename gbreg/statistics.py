@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gbreg import inference
-from gbreg.problem import BoolArray, Estimates, Flag, FloatArray, IntArray
+from gbreg.problem import BoolArray, Estimates, Flag, FloatArray, IntArray, Status
+
+
+def of_repeated_rows(estimates: Estimates, counts: IntArray) -> Estimates:
+    """Estimates of rows repeated as often as their weights say, from those of weighted rows.
+
+    ``counts`` (g, m) are sums of the weights. Repeated rows have weight 1 each. A group that was
+    saturated and has more repeated rows than coefficients is fitted perfectly.
+    """
+    spare = (counts > estimates.rank)[:, estimates.pattern]
+    perfect = spare & (estimates.status == Status.SATURATED)
+    return replace(
+        estimates,
+        nobs=counts,
+        log_wsum=np.where(np.isnan(estimates.log_wsum), np.nan, 0.0),
+        status=np.where(perfect, Status.OK, estimates.status).astype(np.uint8),
+        flags=estimates.flags | np.where(perfect, Flag.PERFECT_FIT, 0).astype(np.uint8),
+    )
 
 
 @dataclass(frozen=True)

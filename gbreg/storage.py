@@ -250,6 +250,7 @@ def _spec_out(spec: FitSpec) -> dict[str, Any]:
         "options": asdict(spec.options),
         "missing": spec.missing,
         "cov_type": spec.cov_type,
+        "weights_type": spec.weights_type,
         "grouping": asked,
     }
 
@@ -265,7 +266,8 @@ def _spec_in(facts: dict[str, Any]) -> FitSpec:
         weights=_label_in(facts["weights"]),
         options=FitOptions(**facts["options"]),
         missing=facts["missing"],
-        cov_type=facts.get("cov_type", "classical"),  # not in files of its time
+        cov_type=facts.get("cov_type", "classical"),  # older files do not have it
+        weights_type=facts.get("weights_type", "analytic"),
     )
 
 
