@@ -136,6 +136,21 @@ class Diagnostics:
         return self._by_target(self.statistics.rsquared_adj)
 
     @property
+    def fvalue(self) -> pd.DataFrame:
+        """F of all slopes being zero (without intercept, all coefficients); NaN for perfect fits.
+
+        Needs ``cov_type="classical"``; `GroupFit.wald_test` has the chi2 of known errors.
+        """
+        self._need("classical", "fvalue")
+        return self._by_target(self.statistics.fvalue)
+
+    @property
+    def f_pvalue(self) -> pd.DataFrame:
+        """Probability of a larger `fvalue`."""
+        self._need("classical", "f_pvalue")
+        return self._by_target(self.statistics.f_pvalue)
+
+    @property
     def llf(self) -> pd.DataFrame:
         """Gaussian log-likelihood, as statsmodels' WLS; NaN for perfect and saturated fits."""
         return self._by_target(self.statistics.llf)

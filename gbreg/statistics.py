@@ -127,6 +127,19 @@ class Statistics:
     def rsquared_adj(self) -> FloatArray:
         return inference.rsquared_adj(self.rsquared, self.nobs, self.df_resid, self.intercept)
 
+    @property
+    def df_model(self) -> FloatArray:
+        return inference.df_model(self.rank, self.intercept)
+
+    @cached_property
+    def fvalue(self) -> FloatArray:
+        e = self.estimates
+        return inference.fvalue(e.resid_norm, e.target_norm, self.df_model, self.df_resid, self.perfect)
+
+    @property
+    def f_pvalue(self) -> FloatArray:
+        return inference.f_pvalue(self.fvalue, self.df_model, self.df_resid)
+
     @cached_property
     def llf(self) -> FloatArray:
         e, log_wsum = self.estimates, self.shared("log_wsum")
