@@ -15,6 +15,7 @@ from gbreg.diagnostics import Diagnostics
 from gbreg.errors import SpecError
 from gbreg.prediction import FrameRows
 from gbreg.problem import Flag
+from gbreg.restrictions import read_restrictions
 from gbreg.spec import check_fraction
 from gbreg.suggest import nearest
 
@@ -79,13 +80,53 @@ class GroupFit(Diagnostics):
 
     def cov_params(self, target: Hashable) -> pd.DataFrame:
         """Covariance of the coefficients of one target; rows (keys..., term), columns terms."""
+        covariances = self.statistics.cov_params(self._place(target))
+        return tables.by_term_and_term(covariances, self.keys, self.terms)
+
+    # ------------------------------------------------------------------ hypotheses
+
+    def wald_test(self, restrictions: Any, *, target: Hashable = None) -> pd.DataFrame:
+        """Test linear restrictions of the coefficients, all of them together.
+
+        Parameters
+        ----------
+        restrictions : str, array (r, p), or tuple of array (r, p) and array (r,)
+            ``"x = y, z = 0"`` or ``"2*x - y = 1"`` with names of `terms`; or R of R b = 0, columns in
+            the order of `terms`; or R and q of R b = q.
+        target : label, optional
+            One target only; then columns are not pairs.
+
+        Returns
+        -------
+        DataFrame
+            Columns (target, "statistic", "df_num", "df_denom" or "p_value"). The statistic is F,
+            or, with ``cov_type="known"``, chi2, which has no df_denom. NaN where a coefficient is
+            NaN, errors are (saturated) or are noise (perfect fits), or the restrictions depend on
+            each other.
+
+        Raises
+        ------
+        SpecError
+            The restrictions are not linear, name what is no term, or have another shape.
+        """
+        R, q = read_restrictions(restrictions, self.terms)
+        statistic, p_value = self.statistics.wald(R, q)
+        known = self.spec.cov_type == "known"
+        df_num = np.full(statistic.shape, float(len(R)))
+        df_denom = np.full(statistic.shape, np.nan) if known else self.statistics.df_resid
+        columns = {"statistic": statistic, "df_num": df_num, "df_denom": df_denom, "p_value": p_value}
+        made = np.stack(list(columns.values()), axis=-1)
+        if target is not None:
+            return pd.DataFrame(made[:, self._place(target)], self.keys, pd.Index(columns, name="test"))
+        return tables.by_axes(made, self.keys, ("target", self.targets), ("test", list(columns)))
+
+    def _place(self, target: Hashable) -> int:
         if target not in self.targets:
             raise SpecError(
                 f"{target!r} is not a target of this fit; it has {list(self.targets)}"
                 f"{nearest(target, self.targets)}"
             )
-        covariances = self.statistics.cov_params(self.targets.index(target))
-        return tables.by_term_and_term(covariances, self.keys, self.terms)
+        return self.targets.index(target)
 
     # ------------------------------------------------------------------ status
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gbreg import inference
+from gbreg import inference, quadratic
 from gbreg.problem import BoolArray, Estimates, Flag, FloatArray, IntArray, Status
 
 
@@ -97,6 +97,40 @@ class Statistics:
         """Covariance of the coefficients of the target at this position, (g, p, p)."""
         return inference.cov_params(self.bse[:, q], self.estimates.corr[:, self.estimates.pattern[q]])
 
+    def wald(self, R: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Statistic and p value (g, t) of R b = values, (r, p) and (r,): F, or chi2 of known errors."""
+        e, first = self.estimates, int(self.intercept)
+        k = e.center.shape[2]
+        statistic = np.full(e.level.shape, np.nan)
+        for q, m in enumerate(e.pattern.tolist()):
+            center = [*self._origin_parts(range(k)), e.center[:, m]]
+            level = [*self._origin_parts([k + q])[:, :, 0], e.level[:, q]]
+            slopes = e.params[:, q, first:]
+            L = quadratic.slope_factor(e.root[:, m], e.corr[:, m], self.intercept)
+            M = quadratic.error_rows(R, L, center, e.wsum[:, m], self.intercept)
+            d = quadratic.differences(R, values, level, slopes, center, self.intercept)
+            statistic[:, q] = quadratic.squared_length(M * self._error_scale[:, q], d)
+        statistic[np.isnan(e.params).any(axis=2)] = np.nan
+        if self.known:
+            return statistic, inference.chi2_pvalue(statistic, np.full(statistic.shape, float(len(R))))
+        statistic = np.where(self.perfect, np.nan, statistic / len(R))
+        return statistic, inference.f_pvalue(statistic, np.full(statistic.shape, len(R)), self.df_resid)
+
+    @property
+    def _error_scale(self) -> FloatArray:
+        """Standard deviation (g, t) of a row of weight 1, as errors take it."""
+        return np.ones(self.estimates.level.shape) if self.known else self.sigma
+
+    def _origin_parts(self, places: Sequence[int]) -> FloatArray:
+        """What was subtracted from columns at these positions, in two exact parts: (2, g, len)."""
+        out = np.zeros((2, len(self.estimates.rank), len(places)))
+        for i, place in enumerate(places):
+            if place in self.origins:
+                reference = self.origins[place]
+                low = reference & 2047
+                out[:, :, i] = reference - low, low
+        return out
+
     # per target
 
     @property
@@ -156,9 +190,7 @@ class Statistics:
     @property
     def condition_number(self) -> FloatArray:
         e = self.estimates
-        origin = np.zeros((len(e.rank), e.center.shape[2]))
-        for j in range(origin.shape[1]):
-            origin[:, j] = self.origins.get(j, 0.0)
+        origin = self._origin_parts(range(e.center.shape[2])).sum(axis=0)
         values = np.empty(e.rank.shape, dtype=np.float64)
         for m in set(e.pattern.tolist()):
             values[:, m] = inference.condition_number(
