@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gbreg.inference import unpacked
-from gbreg.problem import BoolArray, FloatArray
+from gbreg.problem import BoolArray, FloatArray, IntArray
 
 Parts = Sequence[FloatArray]  # a number is their sum, the largest first: integers beyond 2**53
 SINGULAR = 1e-8  # restrictions whose independent part is smaller have lost half of their digits
@@ -45,12 +45,20 @@ def slope_factor(
     return L * sizes[:, None]
 
 
-def leverage_root(L: FloatArray, deviations: FloatArray, wsum: FloatArray, intercept: bool) -> FloatArray:
-    """Root of the variance of fitted values per unit of scale: (k, k, n), (k, n), (n,) -> (n,)."""
-    out = 1 / np.sqrt(wsum) if intercept else np.zeros_like(wsum)
+def leverage_root(
+    L: FloatArray, deviations: FloatArray, wsum: FloatArray, groups: IntArray, intercept: bool
+) -> FloatArray:
+    """Standard deviation of fitted values at scale 1: (k, k, g), (k, n), (g,), (n,) -> (n,).
+
+    ``deviations`` are from the mean of the row's group. NaN for rows in group -1.
+    """
+    mean = 1 / np.sqrt(wsum) if intercept else np.zeros_like(wsum)
+    out: FloatArray = np.append(mean, np.nan)[groups]
+    L = np.append(L, np.full((*L.shape[:2], 1), np.nan), axis=2)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for j in range(len(L)):
-            out = np.hypot(out, (L[j:, j] * deviations[j:]).sum(axis=0))
+            along = sum(L[i, j][groups] * deviations[i] for i in range(j, len(L)))
+            out = np.hypot(out, along)
     return out
 
 

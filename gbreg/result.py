@@ -13,7 +13,7 @@ import pandas as pd
 from gbreg import display, flat, prediction, storage, tables
 from gbreg.diagnostics import Diagnostics
 from gbreg.errors import SpecError
-from gbreg.prediction import FrameRows
+from gbreg.prediction import FrameRows, Interval
 from gbreg.problem import Flag
 from gbreg.restrictions import read_restrictions
 from gbreg.spec import check_fraction
@@ -165,7 +165,14 @@ class GroupFit(Diagnostics):
     # ------------------------------------------------------------------ rows of a frame
 
     def predict(
-        self, frame: pd.DataFrame, *, missing: Literal["nan", "raise"] = "nan", by: Any = None
+        self,
+        frame: pd.DataFrame,
+        *,
+        interval: Interval | None = None,
+        alpha: float = 0.05,
+        weights: Any = None,
+        missing: Literal["nan", "raise"] = "nan",
+        by: Any = None,
     ) -> pd.DataFrame:
         """Fitted values at the rows of any frame, one column per target, on its index.
 
@@ -173,6 +180,14 @@ class GroupFit(Diagnostics):
         ----------
         frame : DataFrame
             Needs the keys and the predictors.
+        interval : {"confidence", "prediction"}, optional
+            Bounds of the fitted value, or of a new observation; columns are then (target,
+            "fitted", "lower" or "upper"). NaN where errors are.
+        alpha : float
+            1 minus the coverage of the interval, between 0 and 1.
+        weights : label, Series or array, optional
+            Of the new observations of a prediction interval, in the unit of the weights of the
+            fit: their variance is scale / weight (1 / weight if known). Default 1, as statsmodels.
         missing : {"nan", "raise"}
             What rows get that have no fitted value: their group was not seen or not fitted,
             or their key or a predictor is missing.
@@ -184,8 +199,12 @@ class GroupFit(Diagnostics):
         ------
         MissingDataError
             ``missing="raise"``, and a row has no fitted value.
+        WeightsError
+            A weight is not positive and finite.
         """
-        return FrameRows(self, frame, missing, by).predict()
+        return prediction.predict(
+            self, frame, interval=interval, alpha=alpha, weights=weights, missing=missing, by=by
+        )
 
     def fittedvalues(
         self, frame: pd.DataFrame, *, missing: Literal["nan", "raise"] = "nan", by: Any = None

@@ -109,7 +109,7 @@ class Statistics:
             L = quadratic.slope_factor(e.root[:, m], e.corr[:, m], self.intercept)
             M = quadratic.error_rows(R, L, center, e.wsum[:, m], self.intercept)
             d = quadratic.differences(R, values, level, slopes, center, self.intercept)
-            statistic[:, q] = quadratic.squared_length(M * self._error_scale[:, q], d)
+            statistic[:, q] = quadratic.squared_length(M * self.error_scale[:, q], d)
         statistic[np.isnan(e.params).any(axis=2)] = np.nan
         if self.known:
             return statistic, inference.chi2_pvalue(statistic, np.full(statistic.shape, float(len(R))))
@@ -117,7 +117,7 @@ class Statistics:
         return statistic, inference.f_pvalue(statistic, np.full(statistic.shape, len(R)), self.df_resid)
 
     @property
-    def _error_scale(self) -> FloatArray:
+    def error_scale(self) -> FloatArray:
         """Standard deviation (g, t) of a row of weight 1, as errors take it."""
         return np.ones(self.estimates.level.shape) if self.known else self.sigma
 
