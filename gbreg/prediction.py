@@ -65,11 +65,11 @@ class FrameRows:
         if row_weights is not None:
             errors = np.hypot(errors, 1 / np.sqrt(row_weights))
         half = widths * errors
-        parts = [
-            self._with_origin(values) for values in (self.fitted, self.fitted - half, self.fitted + half)
-        ]
+        bounds = (self.fitted, self.fitted - half, self.fitted + half)
         columns = product(("target", self.fit.targets), ("bound", ("fitted", "lower", "upper")))
-        values = np.stack(parts, axis=1).reshape(len(columns), len(self.frame))
+        values = np.stack([self._with_origin(bound) for bound in bounds], axis=1).reshape(
+            len(columns), len(self.frame)
+        )
         return pd.DataFrame(values.T, index=self.frame.index, columns=columns)
 
     def resid(self) -> pd.DataFrame:
@@ -142,17 +142,14 @@ def predict(
         if row_weights is None:
             raise SpecError(f'weights= are of new rows, so they need interval="prediction", got {interval!r}')
         if fit.spec.frequency:
-            raise SpecError(
-                'weights= of new rows need weights_type="analytic"; counts say nothing of one row'
-            )
+            raise SpecError('weights= of new rows need weights_type="analytic"; counts are not of one row')
         row_weights = _positive_weights(frame, weights)
     rows = FrameRows(fit, frame, missing, by)
     return rows.predict() if interval is None else rows.intervals(alpha, row_weights)
 
 
 def _positive_weights(frame: pd.DataFrame, weights: Any) -> FloatArray:
-    w = read_weights(frame, weights)
-    assert w is not None
+    w = np.asarray(read_weights(frame, weights), dtype=np.float64)
     bad = np.flatnonzero(~((w > 0) & (w < np.inf)))
     if len(bad):
         raise WeightsError(

@@ -64,7 +64,7 @@ def test_intervals_are_those_of_statsmodels(backend: str, kind: str, weights: st
     observed = fit.predict(new, interval="prediction", alpha=0.1, weights=weights)
     assert mean.index is new.index
     assert list(mean.columns) == [(t, b) for t in ("y", "v") for b in ("fitted", "lower", "upper")]
-    for key, rows in frame.groupby("g"):
+    for _, rows in frame.groupby("g"):
         used = rows.loc[rows.index.repeat(rows["n"])] if kind == "counts" else rows
         w = used["w"] if "w" in KINDS[kind].values() else np.ones(len(used))
         there = new.loc[rows.index]
@@ -115,7 +115,7 @@ def test_far_from_the_origin() -> None:
 def test_integers_beyond_floats() -> None:
     rng = np.random.default_rng(4)
     near = pd.DataFrame({"g": 0, "x": rng.integers(0, 90, 12), "y": rng.integers(0, 90, 12)})
-    far = near + [0, 2**60, 2**40]
+    far = near + np.array([0, 2**60, 2**40])
     call = {"by": "g", "linear": ["x"], "targets": ["y"], "backend": "numpy"}
     want = gbreg.fit(near, **call).predict(near, interval="prediction")
     got = gbreg.fit(far, **call).predict(far, interval="prediction")
