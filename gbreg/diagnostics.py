@@ -66,7 +66,8 @@ class Diagnostics:
             self.estimates, self.origins, self.spec.options.intercept, self.spec.cov_type == "known"
         )
 
-    def _need(self, cov_type: str, what: str) -> None:
+    def need(self, cov_type: str, what: str) -> None:
+        """Raise `SpecError` if this fit has other errors than ``what`` is made of."""
         if self.spec.cov_type != cov_type:
             raise SpecError(f"{what} needs cov_type={cov_type!r}, this fit has {self.spec.cov_type!r}")
 
@@ -94,13 +95,13 @@ class Diagnostics:
     @property
     def chi2(self) -> pd.DataFrame:
         """Chi2 of the residuals, sum (r / sigma)^2: `ssr` under ``cov_type="known"``, which it needs."""
-        self._need("known", "chi2")
+        self.need("known", "chi2")
         return self._by_target(self.statistics.ssr)
 
     @property
     def chi2_pvalue(self) -> pd.DataFrame:
         """Probability of a larger `chi2` with `df_resid` degrees of freedom; NaN if saturated."""
-        self._need("known", "chi2_pvalue")
+        self.need("known", "chi2_pvalue")
         return self._by_target(self.statistics.chi2_pvalue)
 
     @property
@@ -141,13 +142,13 @@ class Diagnostics:
 
         Needs ``cov_type="classical"``; `GroupFit.wald_test` has the chi2 of known errors.
         """
-        self._need("classical", "fvalue")
+        self.need("classical", "fvalue")
         return self._by_target(self.statistics.fvalue)
 
     @property
     def f_pvalue(self) -> pd.DataFrame:
         """Probability of a larger `fvalue`."""
-        self._need("classical", "f_pvalue")
+        self.need("classical", "f_pvalue")
         return self._by_target(self.statistics.f_pvalue)
 
     @property

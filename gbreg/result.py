@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from gbreg import display, flat, prediction, storage, tables
+from gbreg import comparison, display, flat, prediction, storage, tables
 from gbreg.diagnostics import Diagnostics
 from gbreg.errors import SpecError
 from gbreg.prediction import FrameRows, Interval
@@ -119,6 +119,31 @@ class GroupFit(Diagnostics):
         if target is not None:
             return pd.DataFrame(made[:, self._place(target)], self.keys, pd.Index(columns, name="test"))
         return tables.by_axes(made, self.keys, ("target", self.targets), ("test", list(columns)))
+
+    def compare(self, other: GroupFit) -> pd.DataFrame:
+        """Compare with a fit of the same rows that has some of the terms, or these and more.
+
+        Parameters
+        ----------
+        other : GroupFit
+            Whichever of the two has more terms is the larger model.
+
+        Returns
+        -------
+        DataFrame
+            Columns (target, what): ``f``, ``df_diff`` and ``p_value`` of the F test that the
+            further coefficients are zero, as statsmodels' ``compare_f_test``; ``delta_aic`` and
+            ``delta_bic``, those of the larger model less those of the smaller: negative where
+            the larger is better. NaN where either was not fitted, or the larger has no errors
+            (saturated) or perfect ones, or no further independent coefficient.
+
+        Raises
+        ------
+        SpecError
+            Targets, groups or rows differ, the terms of neither contain the other's, or
+            ``cov_type`` is not "classical".
+        """
+        return comparison.compare(self, other)
 
     def _place(self, target: Hashable) -> int:
         if target not in self.targets:
