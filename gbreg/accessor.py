@@ -12,7 +12,7 @@ from gbreg.backends import Backend
 from gbreg.layout import GroupLayout
 from gbreg.problem import CovType
 from gbreg.result import GroupFit
-from gbreg.spec import Missing, OnCollinear, Precision
+from gbreg.spec import Missing, OnCollinear, Precision, WeightsType
 
 
 @pd.api.extensions.register_dataframe_accessor("gbreg")
@@ -30,6 +30,7 @@ class GbregAccessor:
         by: Any = None,
         level: Any = None,
         weights: Any = None,
+        weights_type: WeightsType = "analytic",
         cov_type: CovType = "classical",
         groups: Any = None,
         backend: str | Backend = "numba",
@@ -41,7 +42,7 @@ class GbregAccessor:
         on_collinear: OnCollinear = "nan",
         clip: float | None = None,
         clip_iterations: int = 20,
-        mad: bool = True,
+        mad: bool | None = None,
         sort: bool = True,
         observed: bool = True,
         dropna: bool = True,
@@ -55,6 +56,7 @@ class GbregAccessor:
             by=by,
             level=level,
             weights=weights,
+            weights_type=weights_type,
             cov_type=cov_type,
             groups=groups,
             backend=backend,

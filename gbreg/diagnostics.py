@@ -68,7 +68,8 @@ class Diagnostics:
         if self.spec.clip is None:
             raise SpecError(f"{what} needs a fit with clip=, the number of standard deviations kept")
 
-    def _need(self, cov_type: str, what: str) -> None:
+    def need(self, cov_type: str, what: str) -> None:
+        """Raise `SpecError` if this fit has other errors than ``what`` is made of."""
         if self.spec.cov_type != cov_type:
             raise SpecError(f"{what} needs cov_type={cov_type!r}, this fit has {self.spec.cov_type!r}")
 
@@ -80,7 +81,7 @@ class Diagnostics:
 
     @property
     def nobs(self) -> pd.DataFrame:
-        """Rows used."""
+        """Rows used; with frequency weights, the sum of their counts."""
         return self._by_target(self.statistics.nobs)
 
     @property
@@ -102,13 +103,13 @@ class Diagnostics:
     @property
     def chi2(self) -> pd.DataFrame:
         """Chi2 of the residuals, sum (r / sigma)^2: `ssr` under ``cov_type="known"``, which it needs."""
-        self._need("known", "chi2")
+        self.need("known", "chi2")
         return self._by_target(self.statistics.ssr)
 
     @property
     def chi2_pvalue(self) -> pd.DataFrame:
         """Probability of a larger `chi2` with `df_resid` degrees of freedom; NaN if saturated."""
-        self._need("known", "chi2_pvalue")
+        self.need("known", "chi2_pvalue")
         return self._by_target(self.statistics.chi2_pvalue)
 
     @property
@@ -127,6 +128,8 @@ class Diagnostics:
 
         Unscaled and unweighted, as `scipy.stats.median_abs_deviation`.
         """
+        if self.spec.frequency:
+            raise SpecError('mad is not computed with weights_type="frequency": it would need repeated rows')
         if not self.spec.options.mad:
             raise SpecError("mad was not computed; call fit(..., mad=True)")
         return self._by_target(self.estimates.mad)
@@ -140,6 +143,21 @@ class Diagnostics:
     def rsquared_adj(self) -> pd.DataFrame:
         """R2 adjusted for degrees of freedom, 1 - (1 - R2) (n - intercept) / df_resid."""
         return self._by_target(self.statistics.rsquared_adj)
+
+    @property
+    def fvalue(self) -> pd.DataFrame:
+        """F of all slopes being zero (without intercept, all coefficients); NaN for perfect fits.
+
+        Needs ``cov_type="classical"``; `GroupFit.wald_test` has the chi2 of known errors.
+        """
+        self.need("classical", "fvalue")
+        return self._by_target(self.statistics.fvalue)
+
+    @property
+    def f_pvalue(self) -> pd.DataFrame:
+        """Probability of a larger `fvalue`."""
+        self.need("classical", "f_pvalue")
+        return self._by_target(self.statistics.f_pvalue)
 
     @property
     def llf(self) -> pd.DataFrame:

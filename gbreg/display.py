@@ -60,7 +60,7 @@ def _weights(fit: GroupFit) -> str:
     """What the weights are called, and mean if that was said."""
     if fit.spec.weights is None:
         return "none"
-    meaning = " (1/sigma^2)" if fit.spec.cov_type == "known" else ""
+    meaning = " (counts)" if fit.spec.frequency else " (1/sigma^2)" if fit.spec.cov_type == "known" else ""
     return f"{label_text(fit.spec.weights)}{meaning}"
 
 

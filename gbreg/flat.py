@@ -33,6 +33,8 @@ PER_TARGET = (
     "scale",
     "rsquared",
     "rsquared_adj",
+    "fvalue",
+    "f_pvalue",
     "aic",
     "bic",
     "llf",

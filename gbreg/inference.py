@@ -165,6 +165,37 @@ def rsquared_adj(r2: FloatArray, nobs: IntArray, df: FloatArray, intercept: bool
     return 1 - (1 - r2) * (nobs - int(intercept)) / _positive(df)
 
 
+def df_model(rank: IntArray, intercept: bool) -> FloatArray:
+    """Degrees of freedom of the slopes, rank - intercept; NaN where there are none. (g, t) -> (g, t)."""
+    return _positive(np.where(rank > 0, rank - int(intercept), 0).astype(np.float64))
+
+
+def fvalue(
+    resid_norm: FloatArray,
+    target_norm: FloatArray,
+    df_slopes: FloatArray,
+    df: FloatArray,
+    perfect: BoolArray,
+) -> FloatArray:
+    """F of all slopes being zero, ((tss - ssr) / df_model) / (ssr / df_resid), as statsmodels.
+
+    Greene, Econometric Analysis, section 5.3.2; tss about 0 without intercept. NaN for perfect and
+    saturated fits and constant targets.
+    """
+    with np.errstate(over="ignore"):
+        ratio = np.where(target_norm > 0, target_norm, np.nan) / _positive(resid_norm)
+        explained = np.maximum((ratio - 1) * (ratio + 1), 0.0)  # (tss - ssr) / ssr
+        values = explained * _positive(df) / df_slopes
+    return np.where(perfect | (values == np.inf), np.nan, values)
+
+
+def f_pvalue(values: FloatArray, df_num: FloatArray, df_denom: FloatArray) -> FloatArray:
+    """Probability of a larger F."""
+    from scipy import special
+
+    return np.asarray(special.fdtrc(df_num, df_denom, values))
+
+
 def llf(
     resid_norm: FloatArray, nobs: IntArray, df: FloatArray, log_wsum: FloatArray, perfect: BoolArray
 ) -> FloatArray:

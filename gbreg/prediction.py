@@ -3,25 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg import flat
+from gbreg import flat, inference, quadratic
 from gbreg.columns import Column, Numbers, check_labels, read_column, read_weights
-from gbreg.errors import ColumnError, MissingDataError, SpecError
+from gbreg.errors import ColumnError, MissingDataError, SpecError, WeightsError
 from gbreg.keys import find_groups, find_keys
 from gbreg.layout import exact_difference
-from gbreg.problem import BoolArray, Estimates, FloatArray, IntArray
-from gbreg.spec import Grouping, check_choice
-from gbreg.tables import labels
+from gbreg.problem import ROBUST, BoolArray, Estimates, FloatArray, IntArray
+from gbreg.spec import Grouping, check_choice, check_fraction
+from gbreg.statistics import Statistics
+from gbreg.tables import labels, product
 
 if TYPE_CHECKING:
     from gbreg.result import GroupFit
 
+Interval = Literal["confidence", "prediction"]
 Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear + targets
 
 
@@ -45,6 +47,7 @@ class FrameRows:
         self.fit = fit
         self.frame = frame
         X = self._read(fit.spec.linear, "linear")
+        self.X = X
         self.groups = groups_of_rows(frame, grouping, fit.keys)
         drop = fit.spec.options.on_collinear == "drop"
         self.fitted = predicted(fit.estimates, X, self.groups, fit.origins, drop)  # (t, n), less origins
@@ -52,7 +55,22 @@ class FrameRows:
             self._check_complete(X)
 
     def predict(self) -> pd.DataFrame:
-        return self._on_rows(self._with_origin())
+        return self._on_rows(self._with_origin(self.fitted))
+
+    def intervals(self, alpha: float, row_weights: FloatArray | None) -> pd.DataFrame:
+        """Fitted values with bounds, of new rows of these weights, or of the mean (None)."""
+        made = self.fit.statistics
+        errors = fitted_errors(self.fit, made, self.X, self.groups)
+        if row_weights is not None:
+            errors = np.hypot(errors, on_rows(made.row_scale, self.groups).T / np.sqrt(row_weights))
+        quantiles = np.broadcast_to(inference.quantile(alpha, made.df_error), made.row_scale.shape)
+        half = on_rows(quantiles, self.groups).T * errors
+        bounds = (self.fitted, self.fitted - half, self.fitted + half)
+        columns = product(("target", self.fit.targets), ("bound", ("fitted", "lower", "upper")))
+        values = np.stack([self._with_origin(bound) for bound in bounds], axis=1).reshape(
+            len(columns), len(self.frame)
+        )
+        return pd.DataFrame(values.T, index=self.frame.index, columns=columns)
 
     def resid(self) -> pd.DataFrame:
         return self._on_rows(self._observed() - self.fitted)
@@ -69,7 +87,7 @@ class FrameRows:
 
     def both(self) -> pd.DataFrame:
         """Fitted values and residuals of each target side by side, columns numbered."""
-        values = np.stack([self._with_origin(), self._observed() - self.fitted], axis=-1)
+        values = np.stack([self._with_origin(self.fitted), self._observed() - self.fitted], axis=-1)
         return pd.DataFrame(
             values.swapaxes(0, 1).reshape(len(self.frame), 2 * len(values)), index=self.frame.index
         )
@@ -90,9 +108,9 @@ class FrameRows:
             [stored_values(column, origins.get(k + q), self.groups) for q, column in enumerate(columns)]
         )
 
-    def _with_origin(self) -> FloatArray:
-        """Fitted values (t, n) in the units of the caller's targets."""
-        out = self.fitted.copy()
+    def _with_origin(self, values: FloatArray) -> FloatArray:
+        """Values of the stored targets (t, n) in the units of the caller's."""
+        out = values.copy()
         for q in range(len(out)):
             reference = self.fit.origins.get(len(self.fit.predictors) + q)
             if reference is not None:
@@ -113,6 +131,42 @@ class FrameRows:
     def _on_rows(self, values: NDArray[Any]) -> pd.DataFrame:
         """(t, n) on the caller's rows."""
         return pd.DataFrame(values.T, index=self.frame.index, columns=labels(self.fit.targets, None))
+
+
+def predict(
+    fit: GroupFit,
+    frame: pd.DataFrame,
+    *,
+    interval: str | None,
+    alpha: float,
+    weights: Any,
+    missing: str,
+    by: Any,
+) -> pd.DataFrame:
+    """See `GroupFit.predict`."""
+    check_fraction("alpha", alpha)
+    if interval is not None:
+        check_choice("interval", interval, get_args(Interval))
+    row_weights = np.ones(len(frame)) if interval == "prediction" else None
+    if weights is not None:
+        if row_weights is None:
+            raise SpecError(f'weights= are of new rows, so they need interval="prediction", got {interval!r}')
+        if fit.spec.frequency:
+            raise SpecError('weights= of new rows need weights_type="analytic"; counts are not of one row')
+        row_weights = _positive_weights(frame, weights)
+    rows = FrameRows(fit, frame, missing, by)
+    return rows.predict() if interval is None else rows.intervals(alpha, row_weights)
+
+
+def _positive_weights(frame: pd.DataFrame, weights: Any) -> FloatArray:
+    w = np.asarray(read_weights(frame, weights), dtype=np.float64)
+    bad = np.flatnonzero(~((w > 0) & (w < np.inf)))
+    if len(bad):
+        raise WeightsError(
+            f"weights= of new rows must be finite and positive: {len(bad)} are not, "
+            f"first {w[bad[0]]} at {frame.index[bad[0]]!r}"
+        )
+    return w
 
 
 def augment(fit: GroupFit, frame: pd.DataFrame, by: Any) -> pd.DataFrame:
@@ -177,28 +231,55 @@ def predicted(
     ``drop`` the coefficients of dropped predictors count as 0. NaN where the group is -1, a
     coefficient is NaN, or a predictor is missing or infinite.
     """
-
-    def on_rows(values: FloatArray) -> FloatArray:
-        """(g,) -> (n,)."""
-        spread: FloatArray = np.append(values, np.nan)[groups]
-        return spread
-
     first = int(estimates.params.shape[2] > len(X))  # 1 if there is an intercept
-    out = np.array([on_rows(level) for level in estimates.level.T])
-    deviations: dict[tuple[int, int], FloatArray] = {}
-    for j, column in enumerate(X):
-        x = stored_values(column, origins.get(j), groups)
-        x = np.where(np.isfinite(x), x, np.nan)
-        for m in set(estimates.pattern.tolist()):
-            deviations[j, m] = x - on_rows(estimates.center[:, m, j])
+    out = np.array([on_rows(level, groups) for level in estimates.level.T])
+    deviations = {(j, m): values for m, j, values in deviations_from_center(estimates, X, groups, origins)}
     with np.errstate(over="ignore", invalid="ignore"):
         for q, m in enumerate(estimates.pattern.tolist()):
             for j in range(len(X)):
                 slope = estimates.params[:, q, first + j]
                 if drop:
                     slope = np.where(estimates.dropped[:, m, j], 0.0, slope)
-                out[q] += on_rows(slope) * deviations[j, m]
+                out[q] += on_rows(slope, groups) * deviations[j, m]
     return out
+
+
+def fitted_errors(fit: GroupFit, made: Statistics, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
+    """Standard deviations of fitted values (t, n)."""
+    e, options = fit.estimates, fit.spec.options
+    deviations = np.zeros((e.rank.shape[1], len(X), len(groups)))
+    for m, j, values in deviations_from_center(e, X, groups, fit.origins):
+        deviations[m, j] = values
+    if fit.spec.cov_type in ROBUST:
+        return np.array(
+            [
+                quadratic.sandwich_root(made.sandwich_factor(q), deviations[m], groups, options.intercept)
+                for q, m in enumerate(e.pattern.tolist())
+            ]
+        )
+    out = np.full((e.rank.shape[1], len(groups)), np.nan)
+    for m in set(e.pattern.tolist()):
+        dropped = e.dropped[:, m] if options.on_collinear == "drop" else None
+        L = quadratic.slope_factor(e.root[:, m], e.corr[:, m], options.intercept, dropped)
+        out[m] = quadratic.leverage_root(L, deviations[m], e.wsum[:, m], groups, options.intercept)
+    return out[e.pattern] * on_rows(made.error_scale, groups).T
+
+
+def deviations_from_center(
+    estimates: Estimates, X: Sequence[Numbers], groups: IntArray, origins: Origins
+) -> Iterator[tuple[int, int, FloatArray]]:
+    """Pattern, predictor, and x - center (n,); NaN where x is missing or infinite."""
+    for j, column in enumerate(X):
+        x = stored_values(column, origins.get(j), groups)
+        x = np.where(np.isfinite(x), x, np.nan)
+        for m in set(estimates.pattern.tolist()):
+            yield m, j, x - on_rows(estimates.center[:, m, j], groups)
+
+
+def on_rows(values: FloatArray, groups: IntArray) -> FloatArray:
+    """(g, ...) -> (n, ...), NaN for rows in group -1."""
+    spread: FloatArray = np.append(values, np.full((1, *values.shape[1:]), np.nan), axis=0)[groups]
+    return spread
 
 
 def reasons(values: FloatArray, groups: IntArray, X: Sequence[Numbers]) -> tuple[BoolArray, str]:

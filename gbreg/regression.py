@@ -21,9 +21,28 @@ from gbreg.problem import ROBUST, CovType, Estimates, Flag, Problem
 from gbreg.result import GroupFit
 from gbreg.robust import clip_outliers
 from gbreg.rowops import NUMPY, RowOps
-from gbreg.rows import Data, Pattern, select_rows, sorted_clusters, split_patterns, whole_rows
+from gbreg.rows import (
+    Data,
+    Pattern,
+    check_counts,
+    counted,
+    select_rows,
+    sorted_clusters,
+    split_patterns,
+    whole_rows,
+)
 from gbreg.sandwich import add_sandwich
-from gbreg.spec import FitSpec, Grouping, Missing, OnCollinear, Precision, check_bool, fit_options
+from gbreg.spec import (
+    FitSpec,
+    Grouping,
+    Missing,
+    OnCollinear,
+    Precision,
+    WeightsType,
+    check_bool,
+    fit_options,
+)
+from gbreg.statistics import of_repeated_rows
 from gbreg.troubles import failures, raise_if_collinear
 
 INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the key
@@ -37,6 +56,7 @@ def fit(
     by: Any = None,
     level: Any = None,
     weights: Any = None,
+    weights_type: WeightsType = "analytic",
     cov_type: CovType = "classical",
     groups: Any = None,
     backend: str | Backend = "numba",
@@ -48,7 +68,7 @@ def fit(
     on_collinear: OnCollinear = "nan",
     clip: float | None = None,
     clip_iterations: int = 20,
-    mad: bool = True,
+    mad: bool | None = None,
     sort: bool = True,
     observed: bool = True,
     dropna: bool = True,
@@ -73,8 +93,12 @@ def fit(
     level : int, label or list of them
         Levels of the frame's index instead of ``by``.
     weights : label, Series or array, optional
-        Analytic weights: proportional to 1/sigma^2, not 1/sigma. A row of weight zero
-        takes no part and is not counted in ``nobs``.
+        Proportional to 1/sigma^2, not 1/sigma, unless ``weights_type`` says otherwise. A row of
+        weight zero takes no part and is not counted in ``nobs``.
+    weights_type : {"analytic", "frequency"}
+        Frequency weights are counts: whole numbers, and every result is that of each row repeated
+        so often, in particular ``nobs`` and what follows from it. Only ``min_nobs`` and
+        ``accounting()`` are about rows, repeated or not.
     cov_type : {"classical", "known", "HC0", "HC1", "HC2", "HC3", "cluster"}
         What the errors assume, as in statsmodels. "classical": the variance of a row is
         ``scale`` over its weight. "HC0" to "HC3": any variance (heteroskedasticity-consistent;
@@ -116,8 +140,9 @@ def fit(
     clip_iterations : int
         How often a group is fitted again at most. One that is not stable then is
         ``not_converged`` and keeps the numbers of its last fit.
-    mad : bool
-        Whether the median absolute deviation of the residuals is computed.
+    mad : bool, optional
+        Whether the median absolute deviation of the residuals is computed; by default it is,
+        except with frequency weights, for which it cannot be.
     sort, observed, dropna : bool
         As in `DataFrame.groupby`.
     n_jobs : int, optional
@@ -135,7 +160,8 @@ def fit(
     SpecError, ColumnError, DTypeError
         The call does not fit the frame. Raised before any work is done.
     WeightsError
-        A weight that takes part is negative, missing or infinite.
+        A weight that takes part is negative, missing or infinite, or is to be a count and is
+        not a whole number.
     MissingDataError, CollinearityError
         As asked for by ``missing`` and ``on_collinear``.
 
@@ -166,6 +192,7 @@ def fit(
         precision=precision,
         on_collinear=on_collinear,
         mad=mad,
+        weights_type=weights_type,
     )
     spec = FitSpec(
         grouping=grouping,
@@ -178,6 +205,7 @@ def fit(
         clip=clip,
         clip_iterations=clip_iterations,
         groups=_describe(groups),
+        weights_type=weights_type,
     )
     check_bool("progress", progress)
     engine = get_backend(backend, n_jobs)
@@ -263,6 +291,8 @@ def _fit(
     """Select rows, gather them, fit each pattern of missing targets, account for every row."""
     tick(0)
     part = select_rows(data, layout)
+    if spec.frequency:
+        check_counts(data, part.layout, spec)
     X, Y, k = data.X, data.Y, len(data.X)
     if not spec.options.intercept:  # through zero: differences from an origin would be another model
         X, Y = ([Numbers(column.as_float()) for column in columns] for columns in (X, Y))
@@ -279,6 +309,7 @@ def _fit(
         finite = bool(packed.finite[k:-1].all())
     tick(0)
     blocks = split_patterns(problem, finite)
+    repeats = [counted(block.problem, layout.keys) for block in blocks] if spec.frequency else []
     parts = _fit_blocks(blocks, layout.n_rows, spec, engine, tick)
     if spec.clip is not None:
 
@@ -303,6 +334,8 @@ def _fit(
     )
     counts.check()
     counts = counts.by_target(estimates.pattern)
+    if spec.frequency:
+        estimates = of_repeated_rows(estimates, np.stack(repeats, axis=1))
     flags = estimates.flags
     if counts.missing.any() or counts.infinite.any():
         flags = flags | np.where(counts.missing + counts.infinite > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)

@@ -10,11 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from gbreg import display, flat, prediction, storage, tables
+from gbreg import comparison, display, flat, prediction, storage, tables
 from gbreg.diagnostics import Diagnostics
 from gbreg.errors import SpecError
-from gbreg.prediction import FrameRows
+from gbreg.prediction import FrameRows, Interval
 from gbreg.problem import Flag
+from gbreg.restrictions import read_restrictions
 from gbreg.spec import check_fraction
 from gbreg.suggest import nearest
 
@@ -52,7 +53,7 @@ class GroupFit(Diagnostics):
 
     @property
     def bse(self) -> pd.DataFrame:
-        """Standard errors of the coefficients, sqrt(scale diag((X'WX)^-1)); scale is 1 if known."""
+        """Standard errors of the coefficients: the roots of the diagonal of `cov_params`."""
         return self._by_term(self.statistics.bse)
 
     @property
@@ -62,7 +63,7 @@ class GroupFit(Diagnostics):
 
     @property
     def pvalues(self) -> pd.DataFrame:
-        """Two-sided p values of `tvalues`: Student's t with df_resid, or normal if errors are known."""
+        """Two-sided p values of `tvalues`: Student's t with df_resid if "classical", else normal."""
         return self._by_term(self.statistics.pvalues)
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -79,13 +80,78 @@ class GroupFit(Diagnostics):
 
     def cov_params(self, target: Hashable) -> pd.DataFrame:
         """Covariance of the coefficients of one target; rows (keys..., term), columns terms."""
+        covariances = self.statistics.cov_params(self._place(target))
+        return tables.by_term_and_term(covariances, self.keys, self.terms)
+
+    # ------------------------------------------------------------------ hypotheses
+
+    def wald_test(self, restrictions: Any, *, target: Hashable = None) -> pd.DataFrame:
+        """Test linear restrictions of the coefficients, all of them together.
+
+        Parameters
+        ----------
+        restrictions : str, array (r, p), or tuple of array (r, p) and array (r,)
+            ``"x = y, z = 0"`` or ``"2*x - y = 1"`` with names of `terms`; or R of R b = 0, columns in
+            the order of `terms`; or R and q of R b = q.
+        target : label, optional
+            One target only; then columns are not pairs.
+
+        Returns
+        -------
+        DataFrame
+            Columns (target, "statistic", "df_num", "df_denom" or "p_value"). The statistic is F,
+            or, unless ``cov_type="classical"``, chi2, which has no df_denom. NaN where a coefficient is
+            NaN, errors are (saturated) or are noise (perfect fits), or the restrictions depend on
+            each other.
+
+        Raises
+        ------
+        SpecError
+            The restrictions are not linear, name what is no term, or have another shape.
+        """
+        R, q = read_restrictions(restrictions, self.terms)
+        statistic, p_value = self.statistics.wald(R, q)
+        normal = self.statistics.df_error is None
+        df_num = np.full(statistic.shape, float(len(R)))
+        df_denom = np.full(statistic.shape, np.nan) if normal else self.statistics.df_resid
+        columns = {"statistic": statistic, "df_num": df_num, "df_denom": df_denom, "p_value": p_value}
+        made = np.stack(list(columns.values()), axis=-1)
+        if target is not None:
+            return pd.DataFrame(made[:, self._place(target)], self.keys, pd.Index(columns, name="test"))
+        return tables.by_axes(made, self.keys, ("target", self.targets), ("test", list(columns)))
+
+    def compare(self, other: GroupFit) -> pd.DataFrame:
+        """Compare with a fit of the same rows that has some of the terms, or these and more.
+
+        Parameters
+        ----------
+        other : GroupFit
+            Whichever of the two has more terms is the larger model.
+
+        Returns
+        -------
+        DataFrame
+            Columns (target, what): ``f``, ``df_diff`` and ``p_value`` of the F test that the
+            further coefficients are zero, as statsmodels' ``compare_f_test``; ``delta_aic`` and
+            ``delta_bic``, those of the larger model less those of the smaller: negative where
+            the larger is better. NaN where either was not fitted, or the larger has no errors
+            (saturated) or perfect ones, or no further independent coefficient.
+
+        Raises
+        ------
+        SpecError
+            Targets, groups or rows differ, the terms of neither contain the other's, or
+            ``cov_type`` is not "classical".
+        """
+        return comparison.compare(self, other)
+
+    def _place(self, target: Hashable) -> int:
         if target not in self.targets:
             raise SpecError(
                 f"{target!r} is not a target of this fit; it has {list(self.targets)}"
                 f"{nearest(target, self.targets)}"
             )
-        covariances = self.statistics.cov_params(self.targets.index(target))
-        return tables.by_term_and_term(covariances, self.keys, self.terms)
+        return self.targets.index(target)
 
     # ------------------------------------------------------------------ status
 
@@ -124,7 +190,14 @@ class GroupFit(Diagnostics):
     # ------------------------------------------------------------------ rows of a frame
 
     def predict(
-        self, frame: pd.DataFrame, *, missing: Literal["nan", "raise"] = "nan", by: Any = None
+        self,
+        frame: pd.DataFrame,
+        *,
+        interval: Interval | None = None,
+        alpha: float = 0.05,
+        weights: Any = None,
+        missing: Literal["nan", "raise"] = "nan",
+        by: Any = None,
     ) -> pd.DataFrame:
         """Fitted values at the rows of any frame, one column per target, on its index.
 
@@ -132,6 +205,14 @@ class GroupFit(Diagnostics):
         ----------
         frame : DataFrame
             Needs the keys and the predictors.
+        interval : {"confidence", "prediction"}, optional
+            Bounds of the fitted value, or of a new observation; columns are then (target,
+            "fitted", "lower" or "upper"). NaN where errors are.
+        alpha : float
+            1 minus the coverage of the interval, between 0 and 1.
+        weights : label, Series or array, optional
+            Of the new observations of a prediction interval, in the unit of the weights of the
+            fit: their variance is scale / weight (1 / weight if known). Default 1, as statsmodels.
         missing : {"nan", "raise"}
             What rows get that have no fitted value: their group was not seen or not fitted,
             or their key or a predictor is missing.
@@ -143,8 +224,12 @@ class GroupFit(Diagnostics):
         ------
         MissingDataError
             ``missing="raise"``, and a row has no fitted value.
+        WeightsError
+            A weight is not positive and finite.
         """
-        return FrameRows(self, frame, missing, by).predict()
+        return prediction.predict(
+            self, frame, interval=interval, alpha=alpha, weights=weights, missing=missing, by=by
+        )
 
     def fittedvalues(
         self, frame: pd.DataFrame, *, missing: Literal["nan", "raise"] = "nan", by: Any = None

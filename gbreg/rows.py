@@ -16,6 +16,8 @@ from gbreg.layout import GroupLayout
 from gbreg.problem import BoolArray, FloatArray, IntArray, Problem, frozen
 from gbreg.spec import FitSpec
 
+COUNTABLE = 2.0**53  # up to here float64 has all whole numbers
+
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -99,6 +101,36 @@ def _raise_if_no_weights(w: FloatArray, selected: GroupLayout, spec: FitSpec, in
             f"weights {spec.weights!r} must be finite and not negative: {len(bad)} rows that take part "
             f"are not, first {w[first]} at {index[first]!r}; set them to 0 to leave rows out"
         )
+
+
+def check_counts(data: Data, selected: GroupLayout, spec: FitSpec) -> None:
+    """Raise `WeightsError` unless weights of selected rows are whole numbers."""
+    w = data.w
+    if w is None:
+        return
+    bad = np.flatnonzero((w > 0) & (w != np.rint(w)) & (selected.codes >= 0))  # others are judged later
+    if len(bad):
+        first = bad[0]
+        raise WeightsError(
+            f"weights {spec.weights!r} must be whole numbers to be counts: {len(bad)} rows that take part "
+            f'are not, first {w[first]} at {data.index[first]!r}; weights_type="analytic" takes any'
+        )
+
+
+def counted(problem: Problem, keys: pd.Index[Any]) -> IntArray:
+    """(g,) sum of the weights of each group, which are counts.
+
+    Raises
+    ------
+    WeightsError
+        A sum is beyond 2**53, where float64 no longer counts.
+    """
+    groups = np.repeat(np.arange(problem.n_groups), np.diff(problem.offsets))
+    sums = np.bincount(groups, weights=problem.w, minlength=problem.n_groups)
+    beyond = np.flatnonzero(sums > COUNTABLE)
+    if len(beyond):
+        raise WeightsError(f"the counts of group {keys[beyond[:1]].tolist()[0]!r} add up to more than 2**53")
+    return sums.astype(np.int64)
 
 
 Lost = tuple[BoolArray | None, BoolArray | None]

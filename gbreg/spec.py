@@ -10,12 +10,13 @@ from typing import Any, Literal, get_args
 
 from gbreg.columns import Column, is_label, is_label_list
 from gbreg.errors import SpecError
-from gbreg.problem import CovType, FitOptions
+from gbreg.problem import ROBUST, CovType, FitOptions
 from gbreg.suggest import nearest
 
 Missing = Literal["drop", "raise"]
 Precision = Literal["auto", "extended"]
 OnCollinear = Literal["nan", "drop", "raise"]
+WeightsType = Literal["analytic", "frequency"]
 
 INTERCEPT = "Intercept"
 
@@ -64,6 +65,7 @@ class FitSpec:
     groups: Hashable = None  # what the clusters were called
     clip: float | None = None
     clip_iterations: int = 20
+    weights_type: WeightsType = "analytic"
 
     def __post_init__(self) -> None:
         check_choice("missing", self.missing, get_args(Missing))
@@ -75,6 +77,14 @@ class FitSpec:
         if self.cov_type != "cluster" and self.groups is not None:
             raise SpecError(f'groups= is for cov_type="cluster", got cov_type={self.cov_type!r}')
         check_clip(self.clip, self.clip_iterations)
+        check_choice("weights_type", self.weights_type, get_args(WeightsType))
+        if self.frequency and self.weights is None:
+            raise SpecError('weights_type="frequency" takes weights= for counts, got no weights')
+        if self.frequency and (self.cov_type in ROBUST or self.clip is not None):
+            asked = "clip=" if self.clip is not None else f"cov_type={self.cov_type!r}"
+            raise SpecError(f'{asked} does not go with weights_type="frequency"; repeat the rows instead')
+        if self.frequency and self.cov_type == "known":
+            raise SpecError('weights_type="frequency" and cov_type="known": counts are not 1/sigma^2')
         if not self.targets:
             raise SpecError("targets= is empty: what is to be fitted?")
         for role, names in (("linear", self.predictors), ("targets", self.target_names)):
@@ -100,6 +110,11 @@ class FitSpec:
         return tuple(column.name for column in self.targets)
 
     @property
+    def frequency(self) -> bool:
+        """Whether weights say how often a row is repeated."""
+        return self.weights_type == "frequency"
+
+    @property
     def terms(self) -> tuple[Hashable, ...]:
         """Names of the coefficients in order, the intercept first."""
         return (INTERCEPT, *self.predictors) if self.options.intercept else self.predictors
@@ -121,7 +136,8 @@ def fit_options(
     min_nobs: int | None,
     precision: Precision,
     on_collinear: OnCollinear,
-    mad: bool,
+    mad: bool | None,
+    weights_type: str,
 ) -> FitOptions:
     """Options of the backends, checked.
 
@@ -131,7 +147,13 @@ def fit_options(
         Names the option, what was expected and what was found.
     """
     check_bool("intercept", intercept)
+    if mad is None:
+        mad = weights_type != "frequency"
     check_bool("mad", mad)
+    if mad and weights_type == "frequency":
+        raise SpecError(
+            'weights_type="frequency" takes mad=False: the median of repeated rows is not computed'
+        )
     check_choice("precision", precision, get_args(Precision))
     check_choice("on_collinear", on_collinear, get_args(OnCollinear))
     p = n_predictors + intercept

@@ -3,16 +3,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gbreg import inference
-from gbreg.problem import ROBUST, BoolArray, CovType, Estimates, Flag, FloatArray, IntArray
+from gbreg import inference, quadratic
+from gbreg.problem import ROBUST, BoolArray, CovType, Estimates, Flag, FloatArray, IntArray, Status
+
+
+def of_repeated_rows(estimates: Estimates, counts: IntArray) -> Estimates:
+    """Estimates of rows repeated as often as their weights say, from those of weighted rows.
+
+    ``counts`` (g, m) are sums of the weights. Repeated rows have weight 1 each. A group that was
+    saturated and has more repeated rows than coefficients is fitted perfectly.
+    """
+    spare = (counts > estimates.rank)[:, estimates.pattern]
+    perfect = spare & (estimates.status == Status.SATURATED)
+    return replace(
+        estimates,
+        nobs=counts,
+        log_wsum=np.where(np.isnan(estimates.log_wsum), np.nan, 0.0),
+        status=np.where(perfect, Status.OK, estimates.status).astype(np.uint8),
+        flags=estimates.flags | np.where(perfect, Flag.PERFECT_FIT, 0).astype(np.uint8),
+    )
 
 
 @dataclass(frozen=True)
@@ -70,9 +87,7 @@ class Statistics:
     @property
     def _origin(self) -> FloatArray:
         """(g, k) what was subtracted from the predictors."""
-        origin = np.zeros((len(self.estimates.rank), self.estimates.center.shape[2]))
-        for j in range(origin.shape[1]):
-            origin[:, j] = self.origins.get(j, 0.0)
+        origin: FloatArray = self._origin_parts(range(self.estimates.center.shape[2])).sum(axis=0)
         return origin
 
     # per coefficient
@@ -97,6 +112,56 @@ class Statistics:
     def cov_params(self, q: int) -> FloatArray:
         """Covariance of the coefficients of the target at this position, (g, p, p)."""
         return inference.cov_params(self.bse[:, q], self._errors[1][:, q])
+
+    def wald(self, R: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Statistic and p value (g, t) of R b = values, (r, p) and (r,): F where errors are t, else chi2."""
+        e, first = self.estimates, int(self.intercept)
+        k = e.center.shape[2]
+        statistic = np.full(e.level.shape, np.nan)
+        for q, m in enumerate(e.pattern.tolist()):
+            center = [*self._origin_parts(range(k)), e.center[:, m]]
+            level = [*self._origin_parts([k + q])[:, :, 0], e.level[:, q]]
+            slopes = e.params[:, q, first:]
+            if self.cov_type in ROBUST:
+                M = quadratic.sandwich_rows(R, self.sandwich_factor(q), center, self.intercept)
+            else:
+                L = quadratic.slope_factor(e.root[:, m], e.corr[:, m], self.intercept)
+                M = quadratic.error_rows(R, L, center, e.wsum[:, m], self.intercept)
+            d = quadratic.differences(R, values, level, slopes, center, self.intercept)
+            statistic[:, q] = quadratic.squared_length(M * self.error_scale[:, q], d)
+        statistic[np.isnan(e.params).any(axis=2)] = np.nan
+        if self.cov_type != "known":
+            statistic[self.perfect] = np.nan
+        if self.df_error is None:
+            return statistic, inference.chi2_pvalue(statistic, np.full(statistic.shape, float(len(R))))
+        statistic /= len(R)
+        return statistic, inference.f_pvalue(statistic, np.full(statistic.shape, len(R)), self.df_resid)
+
+    @property
+    def error_scale(self) -> FloatArray:
+        """What errors (g, t) are multiples of: the deviation of a row of weight 1, or 1."""
+        return self.sigma if self.cov_type == "classical" else np.ones(self.estimates.level.shape)
+
+    @property
+    def row_scale(self) -> FloatArray:
+        """Standard deviation (g, t) of a row of weight 1."""
+        return np.ones(self.estimates.level.shape) if self.cov_type == "known" else self.sigma
+
+    def sandwich_factor(self, q: int) -> FloatArray:
+        """See `quadratic.sandwich_factor`, for the target at this position."""
+        e, m = self.estimates, self.estimates.pattern[q]
+        norms = e.resid_norm[:, q], e.wsum[:, m], e.norm[:, m]
+        return quadratic.sandwich_factor(e.sandwich[:, q], *norms, self.intercept)
+
+    def _origin_parts(self, places: Sequence[int]) -> FloatArray:
+        """What was subtracted from columns at these positions, in two exact parts: (2, g, len)."""
+        out = np.zeros((2, len(self.estimates.rank), len(places)))
+        for i, place in enumerate(places):
+            if place in self.origins:
+                reference = self.origins[place]
+                low = reference & 2047
+                out[:, :, i] = reference - low, low
+        return out
 
     # per target
 
@@ -127,6 +192,19 @@ class Statistics:
     @property
     def rsquared_adj(self) -> FloatArray:
         return inference.rsquared_adj(self.rsquared, self.nobs, self.df_resid, self.intercept)
+
+    @property
+    def df_model(self) -> FloatArray:
+        return inference.df_model(self.rank, self.intercept)
+
+    @cached_property
+    def fvalue(self) -> FloatArray:
+        e = self.estimates
+        return inference.fvalue(e.resid_norm, e.target_norm, self.df_model, self.df_resid, self.perfect)
+
+    @property
+    def f_pvalue(self) -> FloatArray:
+        return inference.f_pvalue(self.fvalue, self.df_model, self.df_resid)
 
     @cached_property
     def llf(self) -> FloatArray:

@@ -253,6 +253,7 @@ def _spec_out(spec: FitSpec) -> dict[str, Any]:
         "groups": _label_out(spec.groups),
         "clip": spec.clip,
         "clip_iterations": spec.clip_iterations,
+        "weights_type": spec.weights_type,
         "grouping": asked,
     }
 
@@ -272,6 +273,7 @@ def _spec_in(facts: dict[str, Any]) -> FitSpec:
         groups=_label_in(facts.get("groups")),
         clip=facts.get("clip"),
         clip_iterations=facts.get("clip_iterations", 20),
+        weights_type=facts.get("weights_type", "analytic"),
     )
 
 

@@ -385,6 +385,40 @@ def test_cov_type(backend: str) -> None:  # its numbers are in test_cov_types.py
     np.testing.assert_allclose(known.bse["u"].mul(np.sqrt(classical.scale["u"]), axis=0), classical.bse["u"])
 
 
+@covers("cov_type", "groups")
+def test_robust_errors(backend: str) -> None:  # their numbers are in test_sandwich.py
+    frame = table()
+    classical = fit(frame, backend, weights="w")
+    for options in ({"cov_type": "HC3"}, {"cov_type": "cluster", "groups": "h"}):
+        robust = fit(frame, backend, weights="w", **options)
+        pd.testing.assert_frame_equal(robust.params, classical.params)
+        assert (robust.bse != classical.bse).all(axis=None)
+    other = fit(frame, backend, weights="w", cov_type="cluster", groups="keep")
+    assert (robust.bse != other.bse).all(axis=None)
+
+
+@covers("clip", "clip_iterations")
+def test_clip(backend: str) -> None:  # its numbers are in test_clip.py
+    frame = table()
+    frame.iloc[::16, frame.columns.get_loc("u")] += 50
+    clipped = fit(frame, backend, clip=3.0)
+    assert (clipped.nobs_clipped["u"] > 0).any()
+    assert (clipped.nobs < fit(frame, backend).nobs).any(axis=None)
+    short = quiet(frame, backend, clip=1.5, clip_iterations=1)
+    assert (short.status == "not_converged").any(axis=None)
+
+
+@covers("weights_type")
+def test_weights_type(backend: str) -> None:  # its numbers are in test_frequency.py
+    frame = table()
+    frame["w"] = np.arange(len(frame)) % 3
+    analytic = fit(frame, backend, weights="w", mad=False)
+    counts = fit(frame, backend, weights="w", weights_type="frequency")
+    assert_same(fit(frame, backend, weights="w", weights_type="analytic", mad=False), analytic)
+    assert_same(counts, analytic, but={"nobs", "log_wsum"})
+    assert counts.nobs["u"].tolist() == frame.groupby("g")["w"].sum().tolist()
+
+
 @covers("intercept")
 def test_without_intercept(backend: str) -> None:
     frame = table()
@@ -560,6 +594,9 @@ def test_mad(backend: str) -> None:
 @pytest.mark.parametrize("option", ["intercept", "mad", "sort", "observed", "dropna", "progress"])
 @pytest.mark.parametrize("value", [1, 0, None, "yes", np.nan])
 def test_switches_are_true_or_false(option: str, value: Any) -> None:
+    if option == "mad" and value is None:  # decided by the kind of weights
+        assert_same(fit(table(), mad=None), fit(table(), mad=True))
+        return
     with pytest.raises(SpecError, match=f"{option} must be True or False, got {value!r}"):
         fit(table(), **{option: value})
     assert fit(table(), **{option: np.True_}).n_groups == 5
@@ -788,6 +825,12 @@ WRONG: dict[str, dict[str, Any]] = {
     "weights": {"weights": "q"},
     "negative weights": {"weights": lambda d: -d["w"]},
     "cov_type": {"cov_type": "known"},
+    "groups": {"groups": "h"},
+    "clusters": {"cov_type": "cluster", "groups": "q"},
+    "clip": {"clip": 0},
+    "clip_iterations": {"clip_iterations": 0},
+    "weights_type": {"weights_type": "frequency"},
+    "counts": {"weights_type": "frequency", "weights": "w"},
     "intercept": {"intercept": 2},
     "min_nobs": {"min_nobs": 1},
     "missing": {"missing": "q"},

@@ -73,6 +73,48 @@ def test_every_figure_is_that_of_statsmodels(cov_type, weights, intercept, backe
             np.testing.assert_allclose(bounds, want.conf_int(alpha=0.1), **own)
 
 
+@pytest.mark.parametrize("cov_type", [*HC, "cluster"])
+def test_tests_and_intervals_are_those_of_statsmodels(cov_type):
+    frame = make_frame()
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y", "v"], "weights": "w", "cov_type": cov_type}
+    fit = frame.gbreg.fit(**call, groups="run" if cov_type == "cluster" else None)
+    tests = fit.wald_test("x = 1, z + x = 0.5")
+    mean = fit.predict(frame, interval="confidence", alpha=0.1)
+    new = fit.predict(frame, interval="prediction", alpha=0.1, weights="w")
+    for g, rows in frame.groupby("g"):
+        for target in ("y", "v"):
+            want = reference(rows, target, cov_type, weights=True, intercept=True)
+            test = want.wald_test("x = 1, z + x = 0.5", scalar=True)
+            got = tests[target].loc[g]
+            np.testing.assert_allclose(got["statistic"], test.statistic, rtol=1e-8)
+            np.testing.assert_allclose(got["p_value"], test.pvalue, rtol=1e-8)
+            assert np.isnan(got["df_denom"])
+            at = sm.add_constant(rows[["x", "z"]]).rename(columns={"const": "Intercept"})
+            bounds = want.get_prediction(at, weights=rows["w"].to_numpy()).summary_frame(alpha=0.1)
+            for made, name in ((mean, "mean_ci"), (new, "obs_ci")):
+                own = made[target].loc[rows.index, ["lower", "upper"]]
+                np.testing.assert_allclose(own, bounds[[f"{name}_lower", f"{name}_upper"]], rtol=1e-8)
+
+
+def test_two_clusters_leave_a_test_of_one_restriction():
+    """The covariance has rank 1 then; a single restriction is still that of its coefficient."""
+    frame = make_frame().assign(run=lambda f: np.arange(len(f)) % 2)
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w"}
+    fit = frame.gbreg.fit(**call, cov_type="cluster", groups="run")
+    one = fit.wald_test("x = 0")["y"]["statistic"]
+    np.testing.assert_allclose(one, fit.tvalues["y"]["x"] ** 2, rtol=1e-6)
+    assert fit.wald_test("x = 0, z = 0")["y"]["statistic"].isna().all()
+
+
+def test_counts_do_not_go_with_them():
+    frame = make_frame().assign(w=2)
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "weights": "w", "weights_type": "frequency"}
+    with pytest.raises(SpecError, match="repeat the rows"):
+        frame.gbreg.fit(**call, cov_type="HC1")
+    with pytest.raises(SpecError, match="repeat the rows"):
+        frame.gbreg.fit(**call, clip=4.0)
+
+
 def test_coefficients_and_all_that_needs_no_errors_stay():
     frame = make_frame()
     call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w"}

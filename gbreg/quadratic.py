@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+"""Variances and tests of several coefficients at once, about the means of the predictors.
+
+The value at the mean and the slopes are uncorrelated, so with S = (Xc'WXc)^-1, the covariance of the
+slopes per unit of scale, a linear form r0 b0 + r'b has variance r0^2 / sum w + a'S a, where
+a = r - r0 mean: a deviation, which keeps its digits where the intercept's large variance and
+covariances would cancel. Shapes as in `inference`; matrices come first, (k, k, g).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gbreg.inference import unpacked
+from gbreg.problem import BoolArray, FloatArray, IntArray
+
+Parts = Sequence[FloatArray]  # a number is their sum, the largest first: integers beyond 2**53
+SEMIDEFINITE = 1e-12  # smaller pivots of a correlation matrix are what rounding left of 0
+SINGULAR = 1e-8  # restrictions whose independent part is smaller have lost half of their digits
+
+
+def slope_factor(
+    root: FloatArray, corr: FloatArray, intercept: bool, dropped: BoolArray | None = None
+) -> FloatArray:
+    """Lower L (k, k, g) with L L' = S, by Cholesky: from (g, p) and (g, p(p-1)/2).
+
+    Golub and Van Loan, Matrix Computations, section 4.2. Rows of ``dropped`` (g, k) predictors
+    are 0. NaN where S is not known or not positive.
+    """
+    p, first = root.shape[1], int(intercept)
+    C = unpacked(corr, p)[first:, first:]
+    sizes = root[:, first:].T
+    k = p - first
+    if dropped is not None:
+        gone = dropped.T
+        C = np.where(gone[:, None] | gone[None, :], np.eye(k)[:, :, None], C)
+        sizes = np.where(gone, 0.0, sizes)
+    L = np.zeros((k, k, len(root)))
+    for j in range(k):
+        left = C[j, j] - (L[j, :j] ** 2).sum(axis=0)
+        L[j, j] = np.sqrt(np.where(left > 0, left, np.nan))
+        for i in range(j + 1, k):
+            L[i, j] = (C[i, j] - (L[i, :j] * L[j, :j]).sum(axis=0)) / L[j, j]
+    return L * sizes[:, None]
+
+
+def sandwich_factor(
+    lower: FloatArray, resid_norm: FloatArray, wsum: FloatArray, norm: FloatArray, intercept: bool
+) -> FloatArray:
+    """F (p, p, g) with F F' the covariance of the level and the slopes, as `gbreg.sandwich` gives it.
+
+    (g, p(p+1)/2), (g,), (g,), (g, k). The covariance may be singular, where there are few clusters:
+    a pivot that is rounding noise counts as 0.
+    """
+    p = norm.shape[1] + int(intercept)
+    rows, columns = np.tril_indices(p)
+    V = np.empty((p, p, len(lower)))
+    V[rows, columns] = V[columns, rows] = lower.T
+    with np.errstate(all="ignore"):
+        sizes = np.sqrt(V[range(p), range(p)])
+        F = np.zeros_like(V)
+        for j in range(p):
+            left = 1 - (F[j, :j] ** 2).sum(axis=0)
+            left[np.abs(left) <= SEMIDEFINITE] = 0.0
+            F[j, j] = np.sqrt(left)
+            for i in range(j + 1, p):
+                rest = V[i, j] / sizes[i] / sizes[j] - (F[i, :j] * F[j, :j]).sum(axis=0)
+                F[i, j] = np.where(F[j, j] > 0, rest / F[j, j], F[j, j])
+        unit = 1 / norm.T
+        if intercept:
+            unit = np.concatenate([1 / np.sqrt(wsum)[None], unit])
+        return F * (sizes * unit * resid_norm)[:, None]
+
+
+def leverage_root(
+    L: FloatArray, deviations: FloatArray, wsum: FloatArray, groups: IntArray, intercept: bool
+) -> FloatArray:
+    """Standard deviation of fitted values at scale 1: (k, k, g), (k, n), (g,), (n,) -> (n,).
+
+    ``deviations`` are from the mean of the row's group. NaN for rows in group -1.
+    """
+    mean = 1 / np.sqrt(wsum) if intercept else np.zeros_like(wsum)
+    out: FloatArray = np.append(mean, np.nan)[groups]
+    L = np.append(L, np.full((*L.shape[:2], 1), np.nan), axis=2)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        for j in range(len(L)):
+            along = sum(L[i, j][groups] * deviations[i] for i in range(j, len(L)))
+            out = np.hypot(out, along)
+    return out
+
+
+def differences(
+    R: FloatArray, values: FloatArray, level: Parts, slopes: FloatArray, center: Parts, intercept: bool
+) -> FloatArray:
+    """R b - values as r0 level - values + a'slopes: R (r, p), parts (g,), slopes (g, k) -> (r, g)."""
+    out: FloatArray = np.broadcast_to(-values[:, None], (len(R), len(slopes)))
+    for part in level if intercept else ():
+        out = out + R[:, :1] * part
+    out = out + (about_center(R, center, intercept) * slopes.T).sum(axis=1)
+    return out
+
+
+def about_center(R: FloatArray, center: Parts, intercept: bool) -> FloatArray:
+    """Deviations a = r - r0 mean of each restriction: (r, p), (g, k) each -> (r, k, g)."""
+    A = np.broadcast_to(R[:, int(intercept) :, None], (len(R), *center[0].T.shape))
+    for part in center if intercept else ():
+        A = A - R[:, :1, None] * part.T
+    return A
+
+
+def error_rows(R: FloatArray, L: FloatArray, center: Parts, wsum: FloatArray, intercept: bool) -> FloatArray:
+    """M (r, k + intercept, g) with M M' the covariance of R b per unit of scale."""
+    A = about_center(R, center, intercept)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        columns = [(A * L[:, j]).sum(axis=1) for j in range(len(L))]
+        if intercept:
+            columns.append(R[:, :1] / np.sqrt(wsum))
+    return np.stack(columns, axis=1)
+
+
+def sandwich_rows(R: FloatArray, F: FloatArray, center: Parts, intercept: bool) -> FloatArray:
+    """M (r, p, g) with M M' the covariance of R b, from a factor of that of the level and the slopes."""
+    A = about_center(R, center, intercept)
+    if intercept:
+        A = np.concatenate([np.broadcast_to(R[:, :1, None], (len(R), 1, A.shape[2])), A], axis=1)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.stack([(A * F[:, j]).sum(axis=1) for j in range(len(F))], axis=1)
+
+
+def sandwich_root(F: FloatArray, deviations: FloatArray, groups: IntArray, intercept: bool) -> FloatArray:
+    """Standard deviation of fitted values: (p, p, g), (k, n), (n,) -> (n,). NaN for rows in group -1."""
+    F = np.append(F, np.full((*F.shape[:2], 1), np.nan), axis=2)
+    rows = [*deviations] if not intercept else [np.ones(len(groups)), *deviations]
+    out = np.zeros(len(groups))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        for j in range(len(F)):
+            out = np.hypot(out, sum(F[i, j][groups] * rows[i] for i in range(j, len(F))))
+    return out
+
+
+def squared_length(M: FloatArray, d: FloatArray) -> FloatArray:
+    """d'(M M')^-1 d: (r, c, g), (r, g) -> (g,). NaN where the rows of M are dependent.
+
+    By modified Gram-Schmidt on the rows of M (Golub and Van Loan, section 5.2), which does not
+    square their condition.
+    """
+    with np.errstate(all="ignore"):
+        sizes = np.abs(M).max(axis=1)
+        M = M / sizes[:, None]
+        lengths = np.sqrt((M * M).sum(axis=1))
+        Q, z = M / lengths[:, None], d / sizes / lengths
+        total = np.zeros(M.shape[2])
+        for i in range(len(Q)):
+            rest = np.sqrt((Q[i] ** 2).sum(axis=0))
+            rest = np.where(rest > SINGULAR, rest, np.nan)
+            unit, own = Q[i] / rest, z[i] / rest
+            total += own * own
+            for j in range(i + 1, len(Q)):
+                along = (Q[j] * unit).sum(axis=0)
+                Q[j] -= along * unit
+                z[j] -= along * own
+    return np.where(np.isfinite(total), total, np.nan)

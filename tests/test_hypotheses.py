@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""Tests of hypotheses per group, against statsmodels."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+import gbreg
+from gbreg import SpecError, inference
+
+KINDS: dict[str, dict[str, Any]] = {
+    "weighted": {"weights": "w"},
+    "unweighted": {},
+    "through zero": {"weights": "w", "intercept": False},
+    "counts": {"weights": "n", "weights_type": "frequency"},
+}
+
+
+@cache
+def random_groups() -> pd.DataFrame:
+    """Twelve unbalanced groups, shuffled."""
+    rng = np.random.default_rng(80)
+    sizes = rng.integers(6, 30, 12)
+    n = int(sizes.sum())
+    frame = pd.DataFrame({"g": rng.permutation(np.repeat(np.arange(12), sizes))})
+    frame["x"] = rng.normal(3, 2, n)
+    frame["z"] = 0.4 * frame["x"] + rng.normal(-1, 0.7, n)
+    frame["u"] = rng.normal(size=n)
+    frame["w"] = rng.uniform(0.2, 9, n)
+    frame["n"] = rng.integers(1, 5, n)
+    frame["y"] = 1 + 0.3 * frame["x"] + 0.2 * frame["z"] + rng.normal(size=n)
+    frame["v"] = 100 + 5 * frame["u"] + rng.normal(size=n)
+    return frame
+
+
+def fitted(kind: str, backend: str = "numpy", **options: Any) -> gbreg.GroupFit:
+    call = {"by": "g", "linear": ["x", "z", "u"], "targets": ["y", "v"]}
+    return gbreg.fit(random_groups(), backend=backend, **{**call, **KINDS[kind], **options})
+
+
+def theirs(kind: str, rows: pd.DataFrame, target: str, linear: list[str], **options: Any) -> Any:
+    intercept = KINDS[kind].get("intercept", True)
+    if kind == "counts":
+        rows = rows.loc[rows.index.repeat(rows["n"])]
+    X = rows[linear].to_numpy()
+    X = sm.add_constant(X, has_constant="add") if intercept else X
+    weights = rows["w"].to_numpy() if "w" in KINDS[kind].values() else np.ones(len(rows))
+    return sm.WLS(rows[target].to_numpy(), X, weights=weights, hasconst=intercept).fit(**options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fvalues_are_those_of_statsmodels(backend: str, kind: str) -> None:
+    fit = fitted(kind, backend)
+    f, p = fit.fvalue, fit.f_pvalue
+    for key, rows in random_groups().groupby("g"):
+        for target in ("y", "v"):
+            want = theirs(kind, rows, target, ["x", "z", "u"])
+            np.testing.assert_allclose(f.loc[key, target], want.fvalue, rtol=1e-8)
+            np.testing.assert_allclose(p.loc[key, target], want.f_pvalue, rtol=1e-8)
+    flat = fit.to_frame(stats=["fvalue", "f_pvalue"])
+    np.testing.assert_array_equal(flat["v_f_pvalue"], p["v"])
+
+
+def test_f_of_one_slope_is_t_squared() -> None:
+    fit = fitted("weighted", linear=["x"])
+    np.testing.assert_allclose(fit.fvalue["y"], fit.tvalues["y", "x"] ** 2, rtol=1e-10)
+    np.testing.assert_allclose(fit.f_pvalue["y"], fit.pvalues["y", "x"], rtol=1e-10)
+
+
+def test_groups_without_f() -> None:
+    frame = pd.DataFrame({"g": [0, 0, 1, 1, 1, 1, 2, 2, 2, 3], "x": [0.0, 1, 0, 1, 2, 4, 0, 1, 2, 5]})
+    frame["y"] = [1.0, 2, 1, 3, 5, 9, 7, 7, 7, 1]  # saturated, perfect, constant, too few rows
+    with pytest.warns(gbreg.GbregWarning):
+        fit = gbreg.fit(frame, by="g", linear=["x"], targets=["y"], backend="numpy")
+    assert fit.fvalue["y"].isna().all()
+    assert fit.f_pvalue["y"].isna().all()
+    means = fitted("weighted", linear=[])
+    assert means.fvalue.isna().all(axis=None)
+    one = np.ones((1, 1))
+    assert np.isnan(inference.fvalue(1e-200 * one, 1e200 * one, one, one, one < 0))
+    assert inference.fvalue(one, one * (1 - 2**-53), one, one, one < 0) == 0
+
+
+def test_rank_deficient_groups_have_the_f_of_the_others() -> None:
+    frame = random_groups().assign(c=lambda d: d["x"] - d["z"])
+    with pytest.warns(gbreg.GbregWarning):
+        fit = gbreg.fit(frame, by="g", linear=["x", "z", "c"], targets=["y"], backend="numpy")
+    want = fitted("unweighted", linear=["x", "z"])
+    np.testing.assert_allclose(fit.fvalue["y"], want.fvalue["y"], rtol=1e-9)
+    np.testing.assert_allclose(fit.f_pvalue["y"], want.f_pvalue["y"], rtol=1e-9)
+
+
+def test_known_errors_have_no_f() -> None:
+    fit = fitted("weighted", cov_type="known")
+    for name in ("fvalue", "f_pvalue"):
+        with pytest.raises(SpecError, match=f"{name} needs cov_type='classical', this fit has 'known'"):
+            getattr(fit, name)
+
+
+# restrictions
+
+RESTRICTIONS = {
+    "x = z, u = 0": ([[0, 1, -1, 0], [0, 0, 0, 1]], [0, 0]),
+    "2*x - z = 1": ([[0, 2, -1, 0]], [1]),
+    "Intercept = 1, x = 0.3": ([[1, 0, 0, 0], [0, 1, 0, 0]], [1, 0.3]),
+    "(x + z) / 2 - -u = 3 * (1 - x) + 1e-1, z": ([[0, 3.5, 0.5, 1], [0, 0, 1, 0]], [3.1, 0]),
+    "Intercept = 0, x = 0, z = 0, u = 0": (np.eye(4), np.zeros(4)),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"), [*((kind, False) for kind in KINDS), ("weighted", True), ("through zero", True)]
+)
+def test_wald_is_that_of_statsmodels(backend: str, kind: str, known: bool) -> None:
+    fit = fitted(kind, backend, cov_type="known" if known else "classical")
+    intercept = fit.spec.options.intercept
+    for text, (rows, values) in RESTRICTIONS.items():
+        R, q = np.array(rows, dtype=float), np.array(values, dtype=float)
+        if not intercept:
+            if "Intercept" in text:
+                continue
+            R = R[:, 1:]
+        got = fit.wald_test(text)
+        pd.testing.assert_frame_equal(fit.wald_test((R, q)), got, check_exact=True)
+        for key, own in random_groups().groupby("g"):
+            for target in ("y", "v"):
+                model = theirs(
+                    kind, own, target, ["x", "z", "u"], **({"cov_type": "fixed scale"} if known else {})
+                )
+                want = model.wald_test((R, q), use_f=not known, scalar=True)
+                one = got.loc[key, target]
+                np.testing.assert_allclose(one["statistic"], want.statistic, rtol=1e-8)
+                np.testing.assert_allclose(one["p_value"], want.pvalue, rtol=1e-8, atol=1e-300)
+                assert one["df_num"] == len(R)
+                assert np.isnan(one["df_denom"]) if known else one["df_denom"] == model.df_resid
+
+
+def test_one_target_and_plain_matrices() -> None:
+    fit = fitted("weighted")
+    both = fit.wald_test("x = z")
+    assert both.columns.names == ["target", "test"]
+    one = fit.wald_test("x = z", target="v")
+    assert list(one) == ["statistic", "df_num", "df_denom", "p_value"]
+    np.testing.assert_array_equal(one, both["v"])
+    for same in ([0, 1, -1, 0], [[0, 1, -1, 0]], np.array([[0, 1.0, -1, 0]]), ([0, 2, -2, 0], 0)):
+        np.testing.assert_allclose(fit.wald_test(same), both, rtol=1e-12)
+
+
+def test_one_restriction_is_t_squared_and_all_slopes_are_f() -> None:
+    fit = fitted("weighted")
+    np.testing.assert_allclose(
+        fit.wald_test("z = 0", target="y")["statistic"], fit.tvalues["y", "z"] ** 2, rtol=1e-11
+    )
+    got = fit.wald_test("x, z, u", target="v")
+    np.testing.assert_allclose(got["statistic"], fit.fvalue["v"], rtol=1e-10)
+    np.testing.assert_allclose(got["p_value"], fit.f_pvalue["v"], rtol=1e-8, atol=1e-300)
+
+
+def test_means_are_tested_too() -> None:
+    fit = fitted("weighted", linear=[])
+    got = fit.wald_test("Intercept = 1", target="y")["statistic"]
+    want = ((fit.params["y", "Intercept"] - 1) / fit.bse["y", "Intercept"]) ** 2
+    np.testing.assert_allclose(got, want, rtol=1e-11)
+
+
+def test_far_from_the_origin_no_digits_are_lost() -> None:
+    near = random_groups()
+    far = near.assign(x=near["x"].round(3) + 2**27)
+    near = near.assign(x=near["x"].round(3))
+    near["x"] = far["x"] - 2**27  # the same numbers, less an offset
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w", "backend": "numpy"}
+    fits = [gbreg.fit(frame, **call) for frame in (near, far)]
+    want = fits[0].wald_test(([[1, 3, 0], [0, 1, 0]], [2, 0]))
+    got = fits[1].wald_test(([[1, 2**27 + 3, 0], [0, 1, 0]], [2, 0]))
+    np.testing.assert_allclose(got, want, rtol=1e-7)  # the mean is stored to 2**-26 here
+
+
+def test_integers_beyond_floats_are_tested_in_the_callers_numbers() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 50, 20), rng.integers(0, 50, 20)
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "backend": "numpy"}
+    offset = 2**60
+    near = gbreg.fit(pd.DataFrame({"g": 0, "x": x, "y": y}), **call)
+    far = gbreg.fit(pd.DataFrame({"g": 0, "x": x + offset, "y": y + offset}), **call)
+    assert far.origins
+    got = far.wald_test(([[1, offset + 256]], [offset + 512]))
+    want = near.wald_test(([[1, 256]], [512]))
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+def test_groups_without_wald() -> None:
+    frame = pd.DataFrame({"g": [0, 0, 1, 1, 1, 1, 2, 2, 2, 3], "x": [0.0, 1, 0, 1, 2, 4, 7, 7, 7, 5]})
+    frame["y"] = [1.0, 2, 1, 3, 5, 9, 7, 6, 7, 1]  # saturated, perfect, dependent, too few rows
+    frame["w"] = 1.0
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "weights": "w", "backend": "numpy"}
+    with pytest.warns(gbreg.GbregWarning):
+        fit = gbreg.fit(frame, **call)
+    assert fit.wald_test("x = 1")["y"][["statistic", "p_value"]].isna().all(axis=None)
+    with pytest.warns(gbreg.GbregWarning):
+        known = gbreg.fit(frame, cov_type="known", **call)
+    got = known.wald_test("x = 1")["y", "statistic"]
+    np.testing.assert_allclose(got, [0, 1 / (1 / 8.75), np.nan, np.nan], atol=1e-12)
+
+
+def test_restrictions_that_depend_on_each_other_are_nan() -> None:
+    fit = fitted("weighted")
+    for text in ("x = 0, x = 0", "x = z, z = u, u = x", "x + u = 0, 3*x + 3*u = 1"):
+        assert fit.wald_test(text).xs("p_value", axis=1, level="test").isna().all(axis=None), text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("q = 0", "'q' is not a term of this fit"),
+        ("intercept = 0", "'intercept' is not a term of this fit; did you mean 'Intercept'"),
+        ("x * z = 0", r"'x \* z' is not linear in the coefficients"),
+        ("1 / x = 0", "'1 / x' is not linear"),
+        ("x / 0 = 1", "'x / 0' is not linear"),
+        ("x ** 2 = 1", r"'x \*\* 2' is not linear"),
+        ("x = 'a'", "\"'a'\" is not linear"),
+        ("x = True", "'True' is not linear"),
+        ("abs(x) = 1", r"'abs\(x\)' is not linear"),
+        ("x = z = 0", "a restriction has one = sign, got 'x = z = 0'"),
+        ("x == z", "a restriction has one = sign, got 'x == z'"),
+        ("x =", "cannot read the restriction 'x ='"),
+        ("x y = 0", "cannot read the restriction 'x y = 0'"),
+        ("", "cannot read the restriction ''"),
+        ("x = 0,", "cannot read the restriction ''"),
+        ("1 = 1", "restriction 1 of 1 restricts no coefficient"),
+        ("x = 0, z = z", "restriction 2 of 2 restricts no coefficient"),
+        ("1e999 * x = 0", "must be finite numbers"),
+        ([[0, 1, 0]], r"one column per coefficient, \(r, 4\), got \(1, 3\)"),
+        (np.zeros((0, 4)), "what was given restricts no coefficient"),
+        (np.ones((1, 1, 4)), r"one column per coefficient, \(r, 4\), got \(1, 1, 4\)"),
+        ([[0, np.nan, 0, 0]], "must be finite numbers"),
+        (([[0, 1, 0, 0]], [1, 2]), r"q must have one value per restriction, 1, got shape \(2,\)"),
+        (([[0, 1, 0, 0]], [1], 2), r"are \(R, q\), got 3 parts"),
+        (None, r"restrictions are a string, an array \(r, 4\) or a tuple \(R, q\), got NoneType|one column"),
+        ({"x": 0}, "restrictions are a string, .* got dict"),
+    ],
+)
+def test_what_is_no_restriction(wrong: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        fitted("weighted").wald_test(wrong)
+
+
+def test_a_target_that_is_none() -> None:
+    with pytest.raises(SpecError, match=r"'w' is not a target of this fit; it has \['y', 'v'\]"):
+        fitted("weighted").wald_test("x = 0", target="w")
