@@ -15,6 +15,7 @@ from gbreg.accounting import RowCounts
 from gbreg.backends import Backend, get_backend
 from gbreg.columns import Numbers, as_columns, check_labels, is_label
 from gbreg.errors import CollinearityError, ColumnError, SpecError, warn
+from gbreg.formula import read_formula
 from gbreg.interrupt import Ticker, interruptible, ticker
 from gbreg.keys import check_grouping, wide_floats
 from gbreg.layout import GroupLayout, gather, make_layout
@@ -29,9 +30,10 @@ INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the
 
 def fit(
     frame: pd.DataFrame,
+    formula: str | None = None,
     *,
-    linear: Any,
-    targets: Any,
+    linear: Any = None,
+    targets: Any = None,
     by: Any = None,
     level: Any = None,
     weights: Any = None,
@@ -55,6 +57,15 @@ def fit(
     ----------
     frame : DataFrame of n rows
         Is not changed and not kept.
+    formula : str, optional
+        ``targets ~ predictors | keys``, as in R, instead of ``linear``, ``targets``, ``intercept``
+        and (if it has keys) ``by``; for instance ``"dX + dY ~ x + y + x:y + C(z) | sector + row"``.
+        Columns that are numbers stay as they are; the rest is computed by formulaic (extra
+        ``formula``) from the frame, formulaic's functions and ``np``, never from variables
+        of the caller. Text and ``C(z)`` become indicators of the levels in the whole frame, and
+        ``center(x)``, ``poly(x, 2)`` and the like also see all its rows; `predict` remembers both.
+        A missing or unknown level is a missing value. ``- 1`` leaves out the constant. A formula is
+        code: do not take it from strangers.
     linear : list of labels, or of ``(name, derivation)`` pairs
         Predictors. A derivation is a callable of the frame or a `pandas.col`
         expression. ``[]`` fits group means.
@@ -123,8 +134,21 @@ def fit(
     >>> fit = gbreg.fit(df, by="g", linear=["x"], targets=["y"], backend="numpy")
     >>> fit.params["y"].to_dict()
     {'Intercept': {1: 1.0, 2: -0.5}, 'x': {1: 2.0, 2: 2.5}}
+    >>> gbreg.fit(df, "y ~ x - 1 | g", backend="numpy").params["y"].to_dict()
+    {'x': {1: 2.6, 2: 2.2}}
     """
     _check_frame(frame)
+    if formula is not None:
+        _check_alone(linear=linear, targets=targets)
+        terms = read_formula(formula, frame)
+        linear, targets = terms.linear, terms.targets
+        if terms.by is not None:
+            _check_alone(by=by, level=level)
+            by = terms.by
+        check_bool("intercept", intercept)
+        if terms.intercept and not intercept:
+            raise SpecError(f"intercept=False was given beside formula {formula!r}; write - 1 in it")
+        intercept = terms.intercept
     layout = by if isinstance(by, GroupLayout) else None
     if layout is None:
         grouping = Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna)
@@ -200,6 +224,11 @@ def group(
 def _check_frame(frame: object) -> None:
     if not isinstance(frame, pd.DataFrame):
         raise SpecError(f"gbreg fits a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}")
+
+
+def _check_alone(**given: Any) -> None:
+    if both := [f"{name}=" for name, value in given.items() if value is not None]:
+        raise SpecError(f"give formula or {' and '.join(both)}, not both: the formula says the same")
 
 
 def _check_names(frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, *, keys: bool) -> None:

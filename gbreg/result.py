@@ -48,7 +48,10 @@ class GroupFit:
         self.lost_code: tuple[Hashable, ...] = ()  # derived columns whose code was not stored
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "spec": self.spec.portable(), "lost_code": self.derived}
+        spec = self.spec.portable(formulas=True)
+        kept = {column.name for column in (*spec.linear, *spec.targets) if column.label is None}
+        lost = tuple(name for name in self.derived if name not in kept)
+        return {**self.__dict__, "spec": spec, "lost_code": lost}
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -78,7 +81,7 @@ class GroupFit:
 
     @property
     def derived(self) -> tuple[Hashable, ...]:
-        """Predictors and targets that were computed by a callable or an expression."""
+        """Predictors and targets that were computed by a callable, an expression or a formula."""
         made = [column.name for column in (*self.spec.linear, *self.spec.targets) if column.label is None]
         return (*self.lost_code, *made)
 
