@@ -8,6 +8,7 @@ are made of any other frame.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import pickle
 import re
@@ -26,6 +27,7 @@ from gbreg.errors import MissingExtraError, SpecError
 from gbreg.problem import BoolArray, IntArray
 from gbreg.suggest import nearest
 
+_BACKTICKS = re.compile("`([^`]*)`")
 SAMPLE = 128  # rows that show which columns a formula makes, and whether they depend on other rows
 OBJECT_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "complex")
 
@@ -64,9 +66,11 @@ def read_formula(text: object, frame: pd.DataFrame) -> Terms:
     with _spoken(text):
         model, by = _split(text)
         parsed = formulaic.Formula(model)
-        sides = [getattr(parsed, side, None) for side in ("lhs", "rhs")]
+        sides = [getattr(parsed, side, ()) for side in ("lhs", "rhs")]
         if not all(isinstance(side, formulaic.SimpleFormula) for side in sides):
-            raise SpecError(f"formula {text!r} must be 'targets ~ predictors' or 'targets ~ predictors | keys'")
+            raise SpecError(
+                f"formula {text!r} must be 'targets ~ predictors' or 'targets ~ predictors | keys'"
+            )
         targets, terms = (list(side) for side in sides)
         _check_targets(text, targets)
         predictors = [term for term in terms if str(term) != "1"]
@@ -125,6 +129,8 @@ def _split(text: str) -> tuple[str, list[str] | None]:
     tokens = list(tokenize(text))
     words = [str(token.token) for token in tokens]
     kinds = ["" if token.kind is None else token.kind.value for token in tokens]
+    if "." in words:
+        raise SpecError(f"formula {text!r}: '.' could also mean weights and keys; name the predictors")
     _check_powers(text, words, kinds)
     depth, bars = 0, []
     for i, (word, kind) in enumerate(zip(words, kinds, strict=True)):
@@ -173,10 +179,10 @@ def _check_names(terms: Sequence[Any], frame: pd.DataFrame) -> None:
     """Raise for all names at once that are neither columns nor functions."""
     from formulaic.transforms import TRANSFORMS
 
-    variables = {str(variable): variable for variable in _variables(terms)}
-    unknown = [name for name in variables if name not in frame.columns]
-    called = [name for name in unknown if "callable" in {role.value for role in variables[name].roles}]
-    if wrong := sorted(name for name in called if not hasattr(builtins, name)):
+    used, called = _names(terms)
+    known = {*TRANSFORMS, *dir(builtins)}
+    unknown = {name for name in used if name not in frame.columns and name not in known}
+    if wrong := sorted(unknown & called):
         hints = ", ".join(f"{name!r}{nearest(name, TRANSFORMS)}" for name in wrong)
         raise SpecError(
             f"formula= calls functions that are not formulaic's nor in np: {hints}; "
@@ -184,14 +190,30 @@ def _check_names(terms: Sequence[Any], frame: pd.DataFrame) -> None:
         )
     if hidden := [term for term in terms if re.search(r"\bhashed\s*\(", str(term))]:
         raise SpecError(f"formula= has {str(hidden[0])!r}, which gives missing values a level; use C()")
-    check_labels(frame, [name for name in variables if name not in called], "formula")
+    check_labels(
+        frame, [name for name in sorted(used) if name in frame.columns or name in unknown], "formula"
+    )
 
 
-def _variables(terms: Sequence[Any]) -> list[Any]:
-    """Names that the terms use, without those of functions that formulaic brings, in a settled order."""
-    from formulaic import SimpleFormula
-
-    return sorted(SimpleFormula(list(terms)).required_variables)
+def _names(terms: Sequence[Any]) -> tuple[set[str], set[str]]:
+    """Names that the terms use, and those of them that they call."""
+    used, called = set(), set()
+    for factor in (factor for term in terms for factor in term.factors):
+        if factor.eval_method.value == "lookup":
+            used.add(str(factor.expr))
+        elif factor.eval_method.value == "python":
+            used.update(_BACKTICKS.findall(factor.expr))
+            nodes = list(ast.walk(ast.parse(_BACKTICKS.sub("_", factor.expr), mode="eval")))
+            names = [node for node in nodes if isinstance(node, ast.Name)]
+            own = {node.id for node in names if isinstance(node.ctx, ast.Store)}  # of comprehensions
+            own |= {node.arg for node in nodes if isinstance(node, ast.arg)} | {"_"}
+            used.update({node.id for node in names} - own)
+            for node in nodes:
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                    called.add(node.func.id)
+                    if node.func.id == "Q":  # patsy's quote
+                        used.update(str(arg.value) for arg in node.args if isinstance(arg, ast.Constant))
+    return used, called
 
 
 # the columns
@@ -238,33 +260,37 @@ def _inputs(terms: Sequence[Any], frame: pd.DataFrame, role: str) -> pd.DataFram
     Numbers are float64, NaN for missing: integers would wrap in products. Those used in ``C()``
     only stay what they are, for the names of their levels.
     """
-    levels, values, plain = set(), set(), set()
+    from formulaic.parser.types import Term
+
+    values, plain = set(), set()
     for term in terms:
         for factor in term.factors:
-            names = {str(variable) for variable in factor.required_variables}
-            (levels if factor.expr.startswith("C(") else values).update(names)
+            names, _ = _names([Term([factor])])
+            values |= set() if factor.expr.startswith("C(") else names
             if factor.eval_method.value == "lookup":
                 plain |= names
     made: dict[str, Any] = {}
-    for name in map(str, _variables(terms)):
-        if name not in frame.columns:  # a builtin function
-            continue
+    for name in sorted(name for name in _names(terms)[0] if name in frame.columns):
         column = column_at(frame, name, "formula")
         kind = column.dtype.kind
-        if name not in values and name in levels:
+        if name not in values:
             made[name] = column.array
-        elif _is_categorical(column):
-            keep = isinstance(column.dtype, pd.CategoricalDtype)
-            made[name] = column.array if keep else column.to_numpy(dtype=object, na_value=None)
+        elif _is_categorical(column):  # all kinds of text alike: as objects, None for missing
+            text = column.astype(object)
+            is_category = isinstance(column.dtype, pd.CategoricalDtype)
+            made[name] = column.array if is_category else text.where(text.notna(), None).array
         elif kind in "iufO" or name in plain or (kind == "b" and not isinstance(column.dtype, np.dtype)):
             made[name] = read_column(frame, Column(name, name), role).as_float()
         else:
             made[name] = column.array
-    return pd.DataFrame(made, index=pd.RangeIndex(len(frame)), copy=False)
+    index = pd.RangeIndex(len(frame))
+    return pd.DataFrame(
+        {name: pd.Series(values, index, values.dtype) for name, values in made.items()}, index
+    )
 
 
 def _learn(text: str, terms: Sequence[Any], intercept: bool, frame: pd.DataFrame, role: str) -> Any:
-    """formulaic's ModelSpec of the terms: what each becomes, and what is to be remembered."""
+    """What each term becomes and what is to be remembered, as formulaic's ModelSpec."""
     from formulaic import Formula, SimpleFormula
     from formulaic.transforms import TRANSFORMS
 

@@ -363,7 +363,8 @@ class GroupFit:
     def to_parquet(self, path: str | Path) -> None:
         """Save the whole result; `gbreg.read_parquet` reads it back (extra ``arrow``).
 
-        No code is stored: callables and expressions become plain columns of their name.
+        No code is stored: callables, expressions and the terms of formulas become plain columns
+        of their name, which a frame for `predict` then needs to have.
         """
         storage.to_parquet(self, path)
 
