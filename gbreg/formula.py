@@ -74,6 +74,7 @@ def read_formula(text: object, frame: pd.DataFrame) -> Terms:
         targets, terms = (list(side) for side in sides)
         _check_targets(text, targets)
         predictors = [term for term in terms if str(term) != "1"]
+        _check_predictors(text, predictors)
         _check_names([*targets, *predictors], frame)
         intercept = len(predictors) < len(terms)
         return Terms(
@@ -175,6 +176,13 @@ def _check_targets(text: str, terms: Sequence[Any]) -> None:
         )
 
 
+def _check_predictors(text: str, terms: Sequence[Any]) -> None:
+    """A product with a number would be called like the column itself."""
+    for term in terms:
+        if any(factor.eval_method.value == "literal" for factor in term.factors):
+            raise SpecError(f"formula {text!r}: {str(term)!r} has a number for a factor; write I(2 * x)")
+
+
 def _check_names(terms: Sequence[Any], frame: pd.DataFrame) -> None:
     """Raise for all names at once that are neither columns nor functions."""
     from formulaic.transforms import TRANSFORMS
@@ -223,19 +231,19 @@ def _columns(
     text: str, terms: Sequence[Any], intercept: bool, frame: pd.DataFrame, role: str
 ) -> list[Column]:
     """Plain terms are columns of the frame, exact and read in place; the others are computed together."""
-    plain = {str(term.factors[0].expr) for term in terms if _is_plain(term, frame)}
-    if len(plain) == len(terms):
-        return [Column(name, name) for name in (term.factors[0].expr for term in terms)]
-    spec = _learn(text, terms, intercept, frame, role)
-    design = Design(text, role, pickle.dumps(spec))
-    made = []
-    for term, _, names in spec.structure:
-        name = term.factors[0].expr
-        if _is_plain(term, frame):
-            made.append(Column(name, name))
-        elif str(term) != "1":
-            made += [Column(name, Part(design, name)) for name in names]
-    return made
+    derived = [term for term in terms if not _is_plain(term, frame)]
+    names = {}
+    if derived:
+        spec = _learn(text, terms, derived, intercept, frame, role)
+        design = Design(text, role, pickle.dumps(spec))
+        names = {str(term): made for term, _, made in spec.structure}
+    columns = []
+    for term in terms:
+        if term in derived:
+            columns += [Column(name, Part(design, name)) for name in names[str(term)]]
+        else:
+            columns.append(Column(term.factors[0].expr, term.factors[0].expr))
+    return columns
 
 
 def _is_plain(term: Any, frame: pd.DataFrame) -> bool:
@@ -289,28 +297,42 @@ def _inputs(terms: Sequence[Any], frame: pd.DataFrame, role: str) -> pd.DataFram
     )
 
 
-def _learn(text: str, terms: Sequence[Any], intercept: bool, frame: pd.DataFrame, role: str) -> Any:
-    """What each term becomes and what is to be remembered, as formulaic's ModelSpec."""
+def _learn(
+    text: str,
+    terms: Sequence[Any],
+    derived: Sequence[Any],
+    intercept: bool,
+    frame: pd.DataFrame,
+    role: str,
+) -> Any:
+    """What each derived term becomes and what is to be remembered, as formulaic's ModelSpec."""
     from formulaic import Formula, SimpleFormula
     from formulaic.transforms import TRANSFORMS
 
-    one = list(Formula("1")) if intercept else []  # decides how many levels a category needs
-    formula = SimpleFormula([*one, *terms])
+    one = list(Formula("1")) if intercept else []
+    every = SimpleFormula([*one, *terms])  # they decide how many levels a category needs
     inputs = _inputs(terms, frame, role)
     whole = np.flatnonzero(_whole(inputs))
     rows = whole[np.unique(np.linspace(0, len(whole) - 1, min(SAMPLE, len(whole))).astype(np.int64))]
-    names = [name for name, call in TRANSFORMS.items() if hasattr(call, "__is_stateful_transform__")]
-    stateful = re.search(rf"\b({'|'.join(names)})\s*\(", " ".join(map(str, terms)))
-    if stateful:  # a missing value would become the mean
-        spec, _ = _materialise(formula, inputs.iloc[whole])
-    else:
-        spec, _ = _materialise(formula, inputs.iloc[rows])
-        if any(kind.value == "categorical" for kind, _ in spec.encoder_state.values()):
-            spec, _ = _materialise(formula, inputs)
-    if role == "targets":
-        _check_numbers(text, spec)
-    _check_rows(text, spec, inputs, rows)
+    calls = [name for name, call in TRANSFORMS.items() if hasattr(call, "__is_stateful_transform__")]
+    with np.errstate(all="ignore"):  # numpy warns of log(0) when the columns are read
+        spec, _ = _materialise(every, inputs.iloc[rows])
+        categories = _categories(spec)
+        formula = every if categories else SimpleFormula(list(derived))
+        if re.search(rf"\b({'|'.join(calls)})\s*\(", " ".join(map(str, derived))):
+            spec, _ = _materialise(formula, inputs.iloc[whole])  # a missing value would make the mean one
+        else:
+            spec, _ = _materialise(formula, inputs if categories else inputs.iloc[rows])
+        if categories and role == "targets":
+            raise SpecError(f"formula {text!r}: targets must be numbers, but {categories} are categories")
+        if len(frame) and (empty := [str(term) for term, _, names in spec.structure if not names]):
+            raise SpecError(f"formula {text!r}: {empty} have fewer than two levels, so they say nothing")
+        _check_rows(text, spec, inputs, rows)
     return spec
+
+
+def _categories(spec: Any) -> list[str]:
+    return [name for name, (kind, _) in spec.encoder_state.items() if kind.value == "categorical"]
 
 
 def _whole(inputs: pd.DataFrame) -> BoolArray:
@@ -320,12 +342,6 @@ def _whole(inputs: pd.DataFrame) -> BoolArray:
         if inputs[column].dtype == np.float64:
             whole = whole & np.isfinite(inputs[column].to_numpy())
     return whole
-
-
-def _check_numbers(text: str, spec: Any) -> None:
-    wrong = [name for name, (kind, _) in spec.encoder_state.items() if kind.value == "categorical"]
-    if wrong:
-        raise SpecError(f"formula {text!r}: targets must be numbers, but {wrong} are categories")
 
 
 def _check_rows(text: str, spec: Any, inputs: pd.DataFrame, rows: IntArray) -> None:
@@ -353,12 +369,14 @@ def _materialise(spec: Any, inputs: pd.DataFrame) -> tuple[Any, dict[str, NDArra
     maker = PandasMaterializer(inputs, context={})  # nothing but the columns and formulaic's functions
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataMismatchWarning)  # unknown levels: NaN, below
-        matrix = maker.get_model_matrix(spec, na_action="ignore", output="pandas")
+        try:
+            matrix = maker.get_model_matrix(spec, na_action="ignore", output="pandas")
+        except (TypeError, ValueError) as error:  # of numpy, where values cannot be multiplied
+            raise SpecError(f"formula= cannot be computed on this frame: {error}") from error
     spec = matrix.model_spec
     gaps = {
-        name: _gaps(maker.factor_cache[name].values, memory.get("categories"))
-        for name, (kind, memory) in spec.encoder_state.items()
-        if kind.value == "categorical"
+        name: _gaps(maker.factor_cache[name].values, spec.encoder_state[name][1].get("categories"))
+        for name in _categories(spec)
     }
     made = {}
     for term, _, names in spec.structure:
