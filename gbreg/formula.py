@@ -139,7 +139,7 @@ def _split(text: str) -> tuple[str, list[str] | None]:
             depth += 1 if word in "([" else -1
         elif kind == "operator" and "|" in word:
             if depth or word != "|":
-                raise SpecError(f"formula {text!r}: keys come after one | outside of parentheses")
+                raise SpecError(f"formula {text!r}: {word!r}, but keys come after a | outside of parentheses")
             bars.append(i)
     if not bars:
         return text, None
@@ -257,8 +257,10 @@ def _is_plain(term: Any, frame: pd.DataFrame) -> bool:
 
 def _is_categorical(column: pd.Series[Any]) -> bool:
     """Text and categories; not numbers held as objects, which are refused where they are read."""
-    if column.dtype.kind != "O" or isinstance(column.dtype, pd.CategoricalDtype):
-        return isinstance(column.dtype, pd.CategoricalDtype)
+    if column.dtype.kind not in "OU":  # U: text of Arrow
+        return False
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return True
     return pd.api.types.infer_dtype(column, skipna=True) not in OBJECT_NUMBERS
 
 
@@ -315,7 +317,8 @@ def _learn(
     whole = np.flatnonzero(_whole(inputs))
     rows = whole[np.unique(np.linspace(0, len(whole) - 1, min(SAMPLE, len(whole))).astype(np.int64))]
     calls = [name for name, call in TRANSFORMS.items() if hasattr(call, "__is_stateful_transform__")]
-    with np.errstate(all="ignore"):  # numpy warns of log(0) when the columns are read
+    with warnings.catch_warnings():  # of log(0) numpy warns when the columns are read
+        warnings.simplefilter("ignore", RuntimeWarning)
         spec, _ = _materialise(every, inputs.iloc[rows])
         categories = _categories(spec)
         formula = every if categories else SimpleFormula(list(derived))
@@ -369,6 +372,7 @@ def _materialise(spec: Any, inputs: pd.DataFrame) -> tuple[Any, dict[str, NDArra
     maker = PandasMaterializer(inputs, context={})  # nothing but the columns and formulaic's functions
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataMismatchWarning)  # unknown levels: NaN, below
+        warnings.filterwarnings("ignore", "Constructing a Categorical")
         try:
             matrix = maker.get_model_matrix(spec, na_action="ignore", output="pandas")
         except (TypeError, ValueError) as error:  # of numpy, where values cannot be multiplied
@@ -392,6 +396,5 @@ def _materialise(spec: Any, inputs: pd.DataFrame) -> tuple[Any, dict[str, NDArra
 def _gaps(values: Any, categories: Sequence[Any] | None) -> BoolArray:
     """(n,) rows whose category is missing, or not among those of the fit: their indicators are all 0."""
     plain = pd.Series(getattr(values, "__wrapped__", values))
-    if categories is None:
-        return plain.isna().to_numpy(dtype=np.bool_)
-    return np.asarray(pd.Categorical(plain, categories=categories).codes < 0)
+    gone = plain.isna() if categories is None else ~plain.isin(list(categories))
+    return gone.to_numpy(dtype=np.bool_)

@@ -75,9 +75,9 @@ def test_coefficients_of_statsmodels(target: str, right: str, keys: list[str], b
     assert got.targets == (target,)
     for key, rows in frame.groupby(keys if len(keys) > 1 else keys[0]):
         want = smf.wls(f"{target} ~ {right}", rows, weights=rows["w"]).fit()
-        assert want.params.index.tolist() == [name.replace("**", " ** ") for name in got.terms]
+        assert set(want.params.index) == set(got.terms)  # patsy puts categories first
         for ours, theirs in ((got.params, want.params), (got.bse, want.bse)):
-            np.testing.assert_allclose(ours.loc[key].to_numpy(), theirs.to_numpy(), rtol=1e-8)
+            np.testing.assert_allclose(ours.loc[key].to_numpy(), theirs[list(got.terms)], rtol=1e-8)
         fitted = got.predict(frame)[target].loc[rows.index]
         np.testing.assert_allclose(fitted, want.fittedvalues, rtol=1e-8)
         resid = got.resid(frame)[target].loc[rows.index]
@@ -321,9 +321,9 @@ def test_a_parquet_file_holds_no_code(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "formulaic", None)  # nothing of it is needed from here on
     got = gbreg.read_parquet(path)
     assert not any(isinstance(column.source, Part) for column in (*got.spec.linear, *got.spec.targets))
-    assert got.lost_code == want.derived == ("x:y", "C(z)[T.b]", "C(z)[T.c]", "log(u)")
+    assert got.lost_code == want.derived == ("C(z)[T.b]", "C(z)[T.c]", "x:y", "log(u)")
     assert got.params.equals(want.params)
-    with pytest.raises(ColumnError, match=r"'x:y', .*code of \['x:y', .* was not stored"):
+    with pytest.raises(ColumnError, match=r"'x:y'; the code of \['C.*, 'x:y', 'log\(u\)'\] was not stored"):
         got.predict(frame)
     full = frame.assign(
         **{"x:y": frame["x"] * frame["y"], **{f"C(z)[T.{level}]": frame["z"] == level for level in "bc"}}
@@ -356,7 +356,8 @@ def test_variables_of_the_caller_are_not_seen() -> None:
         ("t ~ x | gg", ColumnError, "by= names .*: 'gg'; did you mean 'g'"),
         ("t ~ lgo(x) | g", SpecError, "calls functions .*: 'lgo'; did you mean 'log'"),
         ("t ~ hashed(z, levels=3) | g", SpecError, "gives missing values a level"),
-        ("t ~ x + | g", SpecError, r"formula 't ~ x \+ \| g': Operator"),
+        ("t ~ x + | g", SpecError, r"formula 't ~ x \+ \| g': '\+\|', but"),
+        ("t ~ x +", SpecError, r"formula 't ~ x \+': Operator"),
         ("t ~ (x | g", SpecError, "formula"),
         ("t ~ I(x + ) | g", SpecError, "invalid syntax"),
         ("t ~ x ~ y | g", SpecError, "Operator `~` is incorrectly used"),
@@ -373,7 +374,7 @@ def test_variables_of_the_caller_are_not_seen() -> None:
         ("t ~ x | g * h", SpecError, r"names of columns joined by \+"),
         ("t ~ x | ", SpecError, r"names of columns joined by \+"),
         ("t ~ x | g | h", SpecError, "after one | come"),
-        ("t ~ x || g", SpecError, "keys come after one"),
+        ("t ~ x || g", SpecError, "keys come after a"),
         ("t ~ x + (1 | g)", SpecError, "outside of parentheses"),
         ("t ~ x", SpecError, "give by= or level="),
         ("t ~ 0 | g", SpecError, "leaves nothing to fit"),
