@@ -28,6 +28,7 @@ from gbreg.problem import BoolArray, IntArray
 from gbreg.suggest import nearest
 
 _BACKTICKS = re.compile("`([^`]*)`")
+_FILLS = re.compile(r"\b(fillna|isna|isnull|notna|notnull|isnan|isfinite|nan_to_num)\b")
 SAMPLE = 128  # rows that show which columns a formula makes, and whether they depend on other rows
 OBJECT_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "complex")
 
@@ -74,7 +75,8 @@ def read_formula(text: object, frame: pd.DataFrame) -> Terms:
         targets, terms = (list(side) for side in sides)
         _check_targets(text, targets)
         predictors = [term for term in terms if str(term) != "1"]
-        _check_predictors(text, predictors)
+        if scaled := [str(term) for term in predictors if _has_number(term)]:  # called like the column
+            raise SpecError(f"formula {text!r}: {scaled} have a number for a factor; write I(2 * x)")
         _check_names([*targets, *predictors], frame)
         intercept = len(predictors) < len(terms)
         return Terms(
@@ -120,7 +122,8 @@ def _spoken(text: str) -> Iterator[None]:
     try:
         yield
     except (FormulaicError, SyntaxError) as error:
-        raise SpecError(f"formula {text!r}: {str(error).strip().splitlines()[0]}") from error
+        message, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        raise SpecError(f"formula {text!r}: {message}") from error
 
 
 def _split(text: str) -> tuple[str, list[str] | None]:
@@ -164,11 +167,8 @@ def _check_powers(text: str, words: Sequence[str], kinds: Sequence[str]) -> None
 
 
 def _check_targets(text: str, terms: Sequence[Any]) -> None:
-    wrong = [
-        str(term)
-        for term in terms
-        if len(term.factors) != 1 or term.factors[0].eval_method.value == "literal"
-    ]
+    single = [term for term in terms if len(term.factors) == 1 and not _has_number(term)]
+    wrong = [str(term) for term in terms if term not in single]
     if wrong or not terms:
         raise SpecError(
             f"formula {text!r}: left of ~ come targets joined by +, columns or functions of them, "
@@ -176,11 +176,8 @@ def _check_targets(text: str, terms: Sequence[Any]) -> None:
         )
 
 
-def _check_predictors(text: str, terms: Sequence[Any]) -> None:
-    """A product with a number would be called like the column itself."""
-    for term in terms:
-        if any(factor.eval_method.value == "literal" for factor in term.factors):
-            raise SpecError(f"formula {text!r}: {str(term)!r} has a number for a factor; write I(2 * x)")
+def _has_number(term: Any) -> bool:
+    return any(factor.eval_method.value == "literal" for factor in term.factors)
 
 
 def _check_names(terms: Sequence[Any], frame: pd.DataFrame) -> None:
@@ -196,11 +193,11 @@ def _check_names(terms: Sequence[Any], frame: pd.DataFrame) -> None:
             f"formula= calls functions that are not formulaic's nor in np: {hints}; "
             "for your own, put the column into the frame"
         )
-    if hidden := [term for term in terms if re.search(r"\bhashed\s*\(", str(term))]:
-        raise SpecError(f"formula= has {str(hidden[0])!r}, which gives missing values a level; use C()")
-    check_labels(
-        frame, [name for name in sorted(used) if name in frame.columns or name in unknown], "formula"
-    )
+    if filled := [str(term) for term in terms if _FILLS.search(str(term))]:
+        raise SpecError(
+            f"formula= has {filled}, but a missing value makes a term missing; fill it beforehand"
+        )
+    check_labels(frame, sorted(unknown | {name for name in used if name in frame.columns}), "formula")
 
 
 def _names(terms: Sequence[Any]) -> tuple[set[str], set[str]]:
@@ -365,7 +362,11 @@ def _check_rows(text: str, spec: Any, inputs: pd.DataFrame, rows: IntArray) -> N
 
 
 def _materialise(spec: Any, inputs: pd.DataFrame) -> tuple[Any, dict[str, NDArray[Any]]]:
-    """The spec with what it has learned, and the columns; NaN where a category is missing or unknown."""
+    """The spec with what it has learned, and the columns.
+
+    NaN where a column that the term uses is missing, though numpy says that NaN > 0 is False, and
+    where a category is not among those of the fit, though its indicators are all 0.
+    """
     from formulaic.errors import DataMismatchWarning
     from formulaic.materializers import PandasMaterializer
 
@@ -378,23 +379,21 @@ def _materialise(spec: Any, inputs: pd.DataFrame) -> tuple[Any, dict[str, NDArra
         except (TypeError, ValueError) as error:  # of numpy, where values cannot be multiplied
             raise SpecError(f"formula= cannot be computed on this frame: {error}") from error
     spec = matrix.model_spec
-    gaps = {
-        name: _gaps(maker.factor_cache[name].values, spec.encoder_state[name][1].get("categories"))
-        for name in _categories(spec)
-    }
+    missing = {name: gone for name in inputs.columns if (gone := inputs[name].isna().to_numpy()).any()}
+    unknown = {name: _unknown(maker.factor_cache[name].values, spec, name) for name in _categories(spec)}
     made = {}
     for term, _, names in spec.structure:
+        gaps = [missing[name] for name in _names([term])[0] if name in missing]
+        gaps += [unknown[factor.expr] for factor in term.factors if factor.expr in unknown]
         for name in names:
             values = matrix[name].to_numpy()
-            for factor in term.factors:
-                if factor.expr in gaps:
-                    values = np.where(gaps[factor.expr], np.nan, values)
-            made[name] = values
+            made[name] = np.where(np.logical_or.reduce(gaps), np.nan, values) if gaps else values
     return spec, made
 
 
-def _gaps(values: Any, categories: Sequence[Any] | None) -> BoolArray:
-    """(n,) rows whose category is missing, or not among those of the fit: their indicators are all 0."""
+def _unknown(values: Any, spec: Any, name: str) -> BoolArray:
+    """(n,) rows whose category is missing, or not among those of the fit."""
     plain = pd.Series(getattr(values, "__wrapped__", values))
-    gone = plain.isna() if categories is None else ~plain.isin(list(categories))
+    known = spec.encoder_state[name][1].get("categories")  # not there if hashed
+    gone = plain.isna() if known is None else ~plain.isin(list(known))
     return gone.to_numpy(dtype=np.bool_)

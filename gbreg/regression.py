@@ -64,8 +64,8 @@ def fit(
         ``formula``) from the frame, formulaic's functions and ``np``, never from variables
         of the caller. Text and ``C(z)`` become indicators of the levels in the whole frame, and
         ``center(x)``, ``poly(x, 2)`` and the like also see all its rows; `predict` remembers both.
-        A missing or unknown level is a missing value. ``- 1`` leaves out the constant. A formula is
-        code: do not take it from strangers.
+        A term is missing where a column that it uses is, or where a level is not one of the fit's.
+        ``- 1`` leaves out the constant. A formula is code: do not take it from strangers.
     linear : list of labels, or of ``(name, derivation)`` pairs
         Predictors. A derivation is a callable of the frame or a `pandas.col`
         expression. ``[]`` fits group means.

@@ -245,6 +245,22 @@ def test_a_target_that_a_function_leaves_undefined_drops_no_row_for_another() ->
     assert made.nobs.sum().tolist() == [N, N - 6]
 
 
+@pytest.mark.parametrize(
+    "right",
+    ["I(x > 3)", "I(z == 'a')", "C(x > 3)", "hashed(z, levels=3) - 1", "C(z)", "y:I(np.where(x > 3, 1, 0))"],
+)
+def test_a_term_is_missing_where_a_column_is_that_it_uses(right: str) -> None:
+    frame = table()
+    gaps = frame.copy()
+    gaps.loc[gaps.index[:6], "x"] = np.nan
+    gaps.loc[gaps.index[:6], "z"] = None
+    made = fit(f"t ~ {right} | g", gaps)
+    assert made.accounting().loc["t", "missing"] == 6
+    want = fit(f"t ~ {right} | g", frame.iloc[6:])
+    np.testing.assert_array_equal(made.params, want.params)
+    assert made.predict(gaps)["t"].isna().sum() == 6
+
+
 @pytest.mark.parametrize("right", ["center(x)", "scale(x):y", "poly(x, 2)", "bs(x, df=4)", "C(z):scale(x)"])
 def test_stateful_transforms_see_the_whole_frame_and_are_replayed(right: str) -> None:
     frame = table()
@@ -355,7 +371,7 @@ def test_variables_of_the_caller_are_not_seen() -> None:
         ("t ~ Q('odd nam') | g", ColumnError, "'odd nam'; did you mean 'odd name'"),
         ("t ~ x | gg", ColumnError, "by= names .*: 'gg'; did you mean 'g'"),
         ("t ~ lgo(x) | g", SpecError, "calls functions .*: 'lgo'; did you mean 'log'"),
-        ("t ~ hashed(z, levels=3) | g", SpecError, "gives missing values a level"),
+        ("t ~ x + I(y.fillna(0)) | g", SpecError, r"has \['I\(y.fillna\(0\)\)'\], .*fill it beforehand"),
         ("t ~ x + | g", SpecError, r"formula 't ~ x \+ \| g': '\+\|', but"),
         ("t ~ x +", SpecError, r"formula 't ~ x \+': Operator"),
         ("t ~ (x | g", SpecError, "formula"),
@@ -366,7 +382,7 @@ def test_variables_of_the_caller_are_not_seen() -> None:
         ("", SpecError, "must be 'targets ~ predictors'"),
         ("t ~ . | g", SpecError, "name the predictors"),
         ("t ~ x**2 | g", SpecError, r"write I\(x\*\*2\)"),
-        ("t ~ 2:x | g", SpecError, "has a number for a factor"),
+        ("t ~ 2:x | g", SpecError, "have a number for a factor"),
         ("t:u ~ x | g", SpecError, r"targets joined by \+.*got \['t:u'\]"),
         ("1 + t ~ x | g", SpecError, r"got \['1'\]"),
         ("z ~ x | g", SpecError, r"targets must be numbers, but \['z'\] are categories"),
