@@ -24,9 +24,10 @@ class GbregAccessor:
 
     def fit(
         self,
+        formula: str | None = None,
         *,
-        linear: Any,
-        targets: Any,
+        linear: Any = None,
+        targets: Any = None,
         by: Any = None,
         level: Any = None,
         weights: Any = None,
@@ -51,6 +52,7 @@ class GbregAccessor:
     ) -> GroupFit:
         return regression.fit(
             self._frame,
+            formula=formula,
             linear=linear,
             targets=targets,
             by=by,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +31,24 @@ class Column:
         """The label in the frame, None when derived."""
         return None if _is_code(self.source) else self.source
 
-    def portable(self) -> Column:
-        """Without code: a derived column becomes the plain column of its name."""
-        return Column(self.name, self.name) if _is_code(self.source) else self
+    def portable(self, *, formulas: bool = False) -> Column:
+        """Without code: a derived column becomes the plain column of its name.
+
+        With ``formulas`` those of a formula stay: they are text and numbers, which can be pickled.
+        """
+        keep = not _is_code(self.source) or (formulas and isinstance(self.source, Part))
+        return self if keep else Column(self.name, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The source of one of several columns that are derived together."""
+
+    whole: Callable[[pd.DataFrame], Mapping[str, Any]]  # hashable: is called once for all its parts
+    name: str
+
+    def __call__(self, frame: pd.DataFrame) -> Any:
+        return self.whole(frame)[self.name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +193,20 @@ def read_column(frame: pd.DataFrame, column: Column, role: str) -> Numbers:
     DTypeError
         The dtype is not numeric or boolean.
     """
-    what = f"{column.name!r} in {role}="
-    return _on_rows(_evaluate(frame, column.source, role), frame, what)
+    return read_columns(frame, (column,), role)[0]
+
+
+def read_columns(frame: pd.DataFrame, columns: Sequence[Column], role: str) -> list[Numbers]:
+    """`read_column` of each; all missing labels are named at once, and parts share their whole."""
+    check_labels(frame, [column.label for column in columns if column.label is not None], role)
+    wholes = {column.source.whole: None for column in columns if isinstance(column.source, Part)}
+    made = {whole: whole(frame) for whole in wholes}
+
+    def values(column: Column) -> Any:
+        source = column.source
+        return made[source.whole][source.name] if isinstance(source, Part) else _evaluate(frame, source, role)
+
+    return [_on_rows(values(column), frame, f"{column.name!r} in {role}=") for column in columns]
 
 
 def read_mask(frame: pd.DataFrame, where: object) -> BoolArray | None:

@@ -55,7 +55,7 @@ class Diagnostics:
 
     @property
     def derived(self) -> tuple[Hashable, ...]:
-        """Predictors and targets that were computed by a callable or an expression."""
+        """Predictors and targets that were computed by a callable, an expression or a formula."""
         made = [column.name for column in (*self.spec.linear, *self.spec.targets) if column.label is None]
         return (*self.lost_code, *made)
 

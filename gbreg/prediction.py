@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg import flat, inference, quadratic
-from gbreg.columns import Column, Numbers, check_labels, read_column, read_weights
+from gbreg.columns import Column, Numbers, read_columns, read_weights
 from gbreg.errors import ColumnError, MissingDataError, SpecError, WeightsError
 from gbreg.keys import find_groups, find_keys
 from gbreg.layout import exact_difference
@@ -187,12 +187,6 @@ def groups_of_rows(frame: pd.DataFrame, grouping: Grouping, keys: pd.Index[Any])
     own = slice(0, -1) if groups.occupied is None else groups.occupied
     places[own] = find_keys(keys, groups.keys)
     return places[groups.codes]
-
-
-def read_columns(frame: pd.DataFrame, columns: Sequence[Column], role: str) -> list[Numbers]:
-    """Predictors or targets of a frame, all missing labels named at once."""
-    check_labels(frame, [column.label for column in columns if column.label is not None], role)
-    return [read_column(frame, column, role) for column in columns]
 
 
 def stored_values(column: Numbers, origin: NDArray[Any] | None, groups: IntArray) -> FloatArray:

@@ -3,35 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import replace
+from collections.abc import Hashable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from gbreg.accounting import RowCounts
 from gbreg.backends import Backend, get_backend
-from gbreg.columns import Numbers, as_columns, check_labels, is_label
+from gbreg.columns import as_columns, check_labels, is_label
 from gbreg.errors import ColumnError, SpecError, warn
-from gbreg.interrupt import Ticker, interruptible, ticker
+from gbreg.fitting import fit_rows
+from gbreg.formula import read_formula
+from gbreg.interrupt import interruptible, ticker
 from gbreg.keys import check_grouping, wide_floats
-from gbreg.layout import GroupLayout, gather, make_layout
-from gbreg.problem import ROBUST, CovType, Estimates, Flag, Problem
+from gbreg.layout import GroupLayout, make_layout
+from gbreg.problem import CovType
 from gbreg.result import GroupFit
-from gbreg.robust import clip_outliers
-from gbreg.rowops import NUMPY, RowOps
+from gbreg.rowops import NUMPY
 from gbreg.rows import (
     Data,
-    Pattern,
-    check_counts,
-    counted,
-    select_rows,
-    sorted_clusters,
-    split_patterns,
-    whole_rows,
 )
-from gbreg.sandwich import add_sandwich
 from gbreg.spec import (
     FitSpec,
     Grouping,
@@ -42,7 +32,6 @@ from gbreg.spec import (
     check_bool,
     fit_options,
 )
-from gbreg.statistics import of_repeated_rows
 from gbreg.troubles import failures, raise_if_collinear
 
 INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the key
@@ -50,9 +39,10 @@ INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the
 
 def fit(
     frame: pd.DataFrame,
+    formula: str | None = None,
     *,
-    linear: Any,
-    targets: Any,
+    linear: Any = None,
+    targets: Any = None,
     by: Any = None,
     level: Any = None,
     weights: Any = None,
@@ -81,6 +71,15 @@ def fit(
     ----------
     frame : DataFrame of n rows
         Is not changed and not kept.
+    formula : str, optional
+        ``targets ~ predictors | keys``, as in R, instead of ``linear``, ``targets``, ``intercept``
+        and (if it has keys) ``by``; for instance ``"dX + dY ~ x + y + x:y + C(z) | sector + row"``.
+        Columns that are numbers stay as they are; the rest is computed by formulaic (extra
+        ``formula``) from the frame, formulaic's functions and ``np``, never from variables
+        of the caller. Text and ``C(z)`` become indicators of the levels in the whole frame, and
+        ``center(x)``, ``poly(x, 2)`` and the like also see all its rows; `predict` remembers both.
+        A term is missing where a column that it uses is, or where a level is not one of the fit's.
+        ``- 1`` leaves out the constant. A formula is code: do not take it from strangers.
     linear : list of labels, or of ``(name, derivation)`` pairs
         Predictors. A derivation is a callable of the frame or a `pandas.col`
         expression. ``[]`` fits group means.
@@ -177,8 +176,21 @@ def fit(
     >>> fit = gbreg.fit(df, by="g", linear=["x"], targets=["y"], backend="numpy")
     >>> fit.params["y"].to_dict()
     {'Intercept': {1: 1.0, 2: -0.5}, 'x': {1: 2.0, 2: 2.5}}
+    >>> gbreg.fit(df, "y ~ x - 1 | g", backend="numpy").params["y"].to_dict()
+    {'x': {1: 2.6, 2: 2.2}}
     """
     _check_frame(frame)
+    if formula is not None:
+        _check_alone(linear=linear, targets=targets)
+        terms = read_formula(formula, frame)
+        linear, targets = terms.linear, terms.targets
+        if terms.by is not None:
+            _check_alone(by=by, level=level)
+            by = terms.by
+        check_bool("intercept", intercept)
+        if terms.intercept and not intercept:
+            raise SpecError(f"intercept=False was given beside formula {formula!r}; write - 1 in it")
+        intercept = terms.intercept
     layout = by if isinstance(by, GroupLayout) else None
     if layout is None:
         grouping = Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna)
@@ -215,7 +227,7 @@ def fit(
     with ticker(progress, len(frame)) as tick:
 
         def work() -> GroupFit:
-            return _fit(data, layout or make_layout(frame, grouping, ops), spec, engine, ops, tick)
+            return fit_rows(data, layout or make_layout(frame, grouping, ops), spec, engine, ops, tick)
 
         result = interruptible(work, tick) if len(frame) > INTERRUPTIBLE_ROWS else work()
     if on_collinear == "raise":
@@ -261,6 +273,11 @@ def _check_frame(frame: object) -> None:
         raise SpecError(f"gbreg fits a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}")
 
 
+def _check_alone(**given: Any) -> None:
+    if both := [f"{name}=" for name, value in given.items() if value is not None]:
+        raise SpecError(f"give formula or {' and '.join(both)}, not both: the formula says the same")
+
+
 def _check_names(
     frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, groups: Any, *, keys: bool
 ) -> None:
@@ -283,84 +300,6 @@ def _check_names(
             unknown.append(str(error))
     if unknown:
         raise ColumnError("; ".join(unknown))
-
-
-def _fit(
-    data: Data, layout: GroupLayout, spec: FitSpec, engine: Backend, ops: RowOps, tick: Ticker
-) -> GroupFit:
-    """Select rows, gather them, fit each pattern of missing targets, account for every row."""
-    tick(0)
-    part = select_rows(data, layout)
-    if spec.frequency:
-        check_counts(data, part.layout, spec)
-    X, Y, k = data.X, data.Y, len(data.X)
-    if not spec.options.intercept:  # through zero: differences from an origin would be another model
-        X, Y = ([Numbers(column.as_float()) for column in columns] for columns in (X, Y))
-    problem, origins, packed = gather(part.layout, X, Y, data.w, ops)
-    tick(0)
-    finite = bool(packed.finite[k:-1].all())
-    if not (packed.finite[:k].all() and packed.finite[-1] and packed.least[-1] > 0) or (
-        spec.missing == "raise" and not finite
-    ):
-        del problem, packed
-        part = whole_rows(data, part, spec)
-        tick(0)
-        problem, origins, packed = gather(part.layout, X, Y, data.w, ops)
-        finite = bool(packed.finite[k:-1].all())
-    tick(0)
-    blocks = split_patterns(problem, finite)
-    repeats = [counted(block.problem, layout.keys) for block in blocks] if spec.frequency else []
-    parts = _fit_blocks(blocks, layout.n_rows, spec, engine, tick)
-    if spec.clip is not None:
-
-        def again(problem: Problem) -> Estimates:
-            return engine.fit(problem, spec.options, lambda rows: tick(0))
-
-        blocks, parts = clip_outliers(blocks, parts, again, spec.clip, spec.clip_iterations)
-    if spec.cov_type in ROBUST:
-        clusters = sorted_clusters(data, part.layout)
-        parts = [add_sandwich(*own, spec.cov_type, clusters, tick) for own in zip(blocks, parts, strict=True)]
-    estimates = Estimates.join_targets(parts, [block.targets for block in blocks])
-    counts = RowCounts(
-        n_rows=layout.n_rows,
-        n_without_key=layout.n_rows - layout.n_used,
-        rows=layout.sizes,
-        not_selected=part.not_selected,
-        zero_weight=part.zero_weight,
-        missing=np.stack([part.missing + block.missing for block in blocks], axis=1),
-        infinite=np.stack([part.infinite + block.infinite for block in blocks], axis=1),
-        clipped=np.stack([block.clipped for block in blocks], axis=1),
-        used=estimates.nobs,
-    )
-    counts.check()
-    counts = counts.by_target(estimates.pattern)
-    if spec.frequency:
-        estimates = of_repeated_rows(estimates, np.stack(repeats, axis=1))
-    flags = estimates.flags
-    if counts.missing.any() or counts.infinite.any():
-        flags = flags | np.where(counts.missing + counts.infinite > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)
-    if part.zero_weight.any():
-        flags = flags | np.where(part.zero_weight > 0, Flag.ZERO_WEIGHTS, 0).astype(np.uint8)[:, None]
-    return GroupFit(replace(estimates, flags=flags), layout.keys, spec, counts, origins, engine.name)
-
-
-def _fit_blocks(
-    blocks: Sequence[Pattern], n_rows: int, spec: FitSpec, engine: Backend, tick: Ticker
-) -> list[Estimates]:
-    """Estimates of each pattern; the ticks add up to the rows of the frame."""
-    n_targets, done = len(spec.targets), 0
-
-    def advance(rows: int) -> None:  # by the share of the targets that these rows are done for
-        nonlocal done
-        step = rows * len(block.targets) // n_targets
-        done += step
-        tick(step)
-
-    parts = []
-    for block in blocks:
-        parts.append(engine.fit(block.problem, spec.options, advance))
-    tick(max(n_rows - done, 0))
-    return parts
 
 
 def _reused(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> Grouping:

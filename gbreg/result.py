@@ -29,7 +29,10 @@ class GroupFit(Diagnostics):
     """
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "spec": self.spec.portable(), "lost_code": self.derived}
+        spec = self.spec.portable(formulas=True)
+        kept = {column.name for column in (*spec.linear, *spec.targets) if column.label is None}
+        lost = tuple(name for name in self.derived if name not in kept)
+        return {**self.__dict__, "spec": spec, "lost_code": lost}
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -347,7 +350,8 @@ class GroupFit(Diagnostics):
     def to_parquet(self, path: str | Path) -> None:
         """Save the whole result; `gbreg.read_parquet` reads it back (extra ``arrow``).
 
-        No code is stored: callables and expressions become plain columns of their name.
+        No code is stored: callables, expressions and the terms of formulas become plain columns
+        of their name, which a frame for `predict` then needs to have.
         """
         storage.to_parquet(self, path)
 

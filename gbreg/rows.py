@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gbreg.columns import Column, Numbers, read_clusters, read_column, read_mask, read_weights
+from gbreg.columns import Column, Numbers, read_clusters, read_columns, read_mask, read_weights
 from gbreg.errors import MissingDataError, WeightsError
 from gbreg.layout import GroupLayout
 from gbreg.problem import BoolArray, FloatArray, IntArray, Problem, frozen
@@ -34,8 +34,8 @@ class Data:
     def read(cls, frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, groups: Any = None) -> Data:
         """Every check of dtypes, before any work on the rows."""
         return cls(
-            X=[read_column(frame, column, "linear") for column in spec.linear],
-            Y=[read_column(frame, column, "targets") for column in spec.targets],
+            X=read_columns(frame, spec.linear, "linear"),
+            Y=read_columns(frame, spec.targets, "targets"),
             w=read_weights(frame, weights),
             where=read_mask(frame, where),
             clusters=read_clusters(frame, groups),

@@ -119,13 +119,13 @@ class FitSpec:
         """Names of the coefficients in order, the intercept first."""
         return (INTERCEPT, *self.predictors) if self.options.intercept else self.predictors
 
-    def portable(self) -> FitSpec:
-        """Without code: derived columns become plain ones of the same name."""
+    def portable(self, *, formulas: bool = False) -> FitSpec:
+        """Without code: derived columns become plain ones of the same name; see `Column.portable`."""
         return replace(
             self,
             grouping=self.grouping and self.grouping.portable(),
-            linear=tuple(column.portable() for column in self.linear),
-            targets=tuple(column.portable() for column in self.targets),
+            linear=tuple(column.portable(formulas=formulas) for column in self.linear),
+            targets=tuple(column.portable(formulas=formulas) for column in self.targets),
         )
 
 

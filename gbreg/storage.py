@@ -65,7 +65,8 @@ def read_parquet(path: str | Path) -> GroupFit:
     Returns
     -------
     GroupFit
-        As it was, but for the code of derived columns and of keys, which is not stored.
+        As it was, but for the code of derived columns (those of formulas too) and of keys, which is
+        not stored.
 
     Raises
     ------

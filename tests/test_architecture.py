@@ -20,7 +20,7 @@ TREES = {
 }
 BACKENDS = [name for name in TREES if name.startswith("backends/")]
 NUMERICS = ["statistics.py", "inference.py", "quadratic.py", "doubledouble.py", "kernels.py", *BACKENDS]
-HEAVY = ["numba", "scipy", "joblib", "pyarrow", "tqdm"]
+HEAVY = ["numba", "scipy", "joblib", "pyarrow", "tqdm", "formulaic"]
 
 
 def imports(tree: ast.AST) -> set[str]:

@@ -775,13 +775,20 @@ def test_progress_without_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
 # the call itself
 
 
+@covers("formula")
+def test_formula_says_the_same_as_the_other_arguments(backend: str) -> None:
+    by_formula = gbreg.fit(table(), "u + v ~ x + z | g", weights="w", backend=backend)
+    assert_same(by_formula, fit(table(), backend, weights="w"))
+
+
 @covers("frame")
 def test_function_and_accessor_take_the_same_arguments() -> None:
     function, method = inspect.signature(gbreg.fit), inspect.signature(GbregAccessor.fit)
     ours, theirs = list(function.parameters.values())[1:], list(method.parameters.values())[1:]
     assert ours == theirs  # names, kinds, defaults and annotations
     assert function.return_annotation == method.return_annotation
-    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in ours)
+    assert ours[0].name == "formula"
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in ours[1:])
     function, method = inspect.signature(gbreg.group), inspect.signature(GbregAccessor.group)
     assert list(function.parameters.values())[1:] == list(method.parameters.values())[1:]
     assert GbregAccessor.fit.__doc__ == gbreg.fit.__doc__
@@ -812,11 +819,13 @@ def test_unknown_arguments_are_type_errors(option: str) -> None:
     for call in (lambda **kw: gbreg.fit(table(), **kw), table().gbreg.fit):
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
             call(**CALL, **{option: 1})
-    with pytest.raises(TypeError, match="takes 1 positional argument"):
-        gbreg.fit(table(), "g", ["x"], ["u"])
+    with pytest.raises(TypeError, match="takes from 1 to 2 positional arguments"):
+        gbreg.fit(table(), "u ~ x | g", ["x"], ["u"])
 
 
 WRONG: dict[str, dict[str, Any]] = {
+    "formula": {"formula": "u ~ q | g", "by": None, "linear": None, "targets": None},
+    "formula and linear": {"formula": "u ~ x | g"},
     "by": {"by": "q"},
     "level": {"by": None, "level": "q"},
     "linear": {"linear": ["q"]},

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""From columns and groups to a fit: every row is fitted, or counted with the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gbreg.accounting import RowCounts
+from gbreg.backends import Backend
+from gbreg.columns import Numbers
+from gbreg.interrupt import Ticker
+from gbreg.layout import GroupLayout, gather
+from gbreg.problem import ROBUST, Estimates, Flag, Problem
+from gbreg.result import GroupFit
+from gbreg.robust import clip_outliers
+from gbreg.rowops import RowOps
+from gbreg.rows import (
+    Data,
+    Pattern,
+    check_counts,
+    counted,
+    select_rows,
+    sorted_clusters,
+    split_patterns,
+    whole_rows,
+)
+from gbreg.sandwich import add_sandwich
+from gbreg.spec import FitSpec
+from gbreg.statistics import of_repeated_rows
+
+
+def fit_rows(
+    data: Data, layout: GroupLayout, spec: FitSpec, engine: Backend, ops: RowOps, tick: Ticker
+) -> GroupFit:
+    """Select rows, gather them, fit each pattern of missing targets, account for every row."""
+    tick(0)
+    part = select_rows(data, layout)
+    if spec.frequency:
+        check_counts(data, part.layout, spec)
+    X, Y, k = data.X, data.Y, len(data.X)
+    if not spec.options.intercept:  # through zero: differences from an origin would be another model
+        X, Y = ([Numbers(column.as_float()) for column in columns] for columns in (X, Y))
+    problem, origins, packed = gather(part.layout, X, Y, data.w, ops)
+    tick(0)
+    finite = bool(packed.finite[k:-1].all())
+    if not (packed.finite[:k].all() and packed.finite[-1] and packed.least[-1] > 0) or (
+        spec.missing == "raise" and not finite
+    ):
+        del problem, packed
+        part = whole_rows(data, part, spec)
+        tick(0)
+        problem, origins, packed = gather(part.layout, X, Y, data.w, ops)
+        finite = bool(packed.finite[k:-1].all())
+    tick(0)
+    blocks = split_patterns(problem, finite)
+    repeats = [counted(block.problem, layout.keys) for block in blocks] if spec.frequency else []
+    parts = _fit_blocks(blocks, layout.n_rows, spec, engine, tick)
+    if spec.clip is not None:
+
+        def again(problem: Problem) -> Estimates:
+            return engine.fit(problem, spec.options, lambda rows: tick(0))
+
+        blocks, parts = clip_outliers(blocks, parts, again, spec.clip, spec.clip_iterations)
+    if spec.cov_type in ROBUST:
+        clusters = sorted_clusters(data, part.layout)
+        parts = [add_sandwich(*own, spec.cov_type, clusters, tick) for own in zip(blocks, parts, strict=True)]
+    estimates = Estimates.join_targets(parts, [block.targets for block in blocks])
+    counts = RowCounts(
+        n_rows=layout.n_rows,
+        n_without_key=layout.n_rows - layout.n_used,
+        rows=layout.sizes,
+        not_selected=part.not_selected,
+        zero_weight=part.zero_weight,
+        missing=np.stack([part.missing + block.missing for block in blocks], axis=1),
+        infinite=np.stack([part.infinite + block.infinite for block in blocks], axis=1),
+        clipped=np.stack([block.clipped for block in blocks], axis=1),
+        used=estimates.nobs,
+    )
+    counts.check()
+    counts = counts.by_target(estimates.pattern)
+    if spec.frequency:
+        estimates = of_repeated_rows(estimates, np.stack(repeats, axis=1))
+    flags = estimates.flags
+    if counts.missing.any() or counts.infinite.any():
+        flags = flags | np.where(counts.missing + counts.infinite > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)
+    if part.zero_weight.any():
+        flags = flags | np.where(part.zero_weight > 0, Flag.ZERO_WEIGHTS, 0).astype(np.uint8)[:, None]
+    return GroupFit(replace(estimates, flags=flags), layout.keys, spec, counts, origins, engine.name)
+
+
+def _fit_blocks(
+    blocks: Sequence[Pattern], n_rows: int, spec: FitSpec, engine: Backend, tick: Ticker
+) -> list[Estimates]:
+    """Estimates of each pattern; the ticks add up to the rows of the frame."""
+    n_targets, done = len(spec.targets), 0
+
+    def advance(rows: int) -> None:  # by the share of the targets that these rows are done for
+        nonlocal done
+        step = rows * len(block.targets) // n_targets
+        done += step
+        tick(step)
+
+    parts = []
+    for block in blocks:
+        parts.append(engine.fit(block.problem, spec.options, advance))
+    tick(max(n_rows - done, 0))
+    return parts
