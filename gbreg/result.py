@@ -101,8 +101,8 @@ class GroupFit(Diagnostics):
         DataFrame
             Columns (target, "statistic", "df_num", "df_denom" or "p_value"). The statistic is F,
             or, with ``cov_type="known"``, chi2, which has no df_denom. NaN where a coefficient is
-            NaN, errors are (saturated) or are noise (perfect fits), or the restrictions depend on
-            each other.
+            NaN, errors are (saturated) or are noise (perfect fits), or the restrictions, or
+            the predictors (1 - R2 below 1e-9), nearly depend on each other.
 
         Raises
         ------
@@ -207,7 +207,8 @@ class GroupFit(Diagnostics):
             Needs the keys and the predictors.
         interval : {"confidence", "prediction"}, optional
             Bounds of the fitted value, or of a new observation; columns are then (target,
-            "fitted", "lower" or "upper"). NaN where errors are.
+            "fitted", "lower" or "upper"). NaN where errors are, and where one predictor is so
+            nearly a combination of others (1 - R2 below 1e-9) that stored correlations do not tell.
         alpha : float
             1 minus the coverage of the interval, between 0 and 1.
         weights : label, Series or array, optional

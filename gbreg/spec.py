@@ -127,7 +127,7 @@ def fit_options(
     precision: Precision,
     on_collinear: OnCollinear,
     mad: bool | None,
-    weights_type: str,
+    weights_type: WeightsType = "analytic",
 ) -> FitOptions:
     """Options of the backends, checked.
 
