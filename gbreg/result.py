@@ -69,6 +69,8 @@ class GroupFit(Diagnostics):
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Confidence intervals, columns (target, term, "lower" or "upper").
 
+        Of Student's t with df_resid, or of the normal if errors are known.
+
         Parameters
         ----------
         alpha : float
@@ -117,7 +119,7 @@ class GroupFit(Diagnostics):
         columns = {"statistic": statistic, "df_num": df_num, "df_denom": df_denom, "p_value": p_value}
         made = np.stack(list(columns.values()), axis=-1)
         if target is not None:
-            return pd.DataFrame(made[:, self._place(target)], self.keys, pd.Index(columns, name="test"))
+            return pd.DataFrame(made[:, self._place(target)], self.keys, pd.Index(list(columns), name="test"))
         return tables.by_axes(made, self.keys, ("target", self.targets), ("test", list(columns)))
 
     def compare(self, other: GroupFit) -> pd.DataFrame:

@@ -109,6 +109,11 @@ class FitSpec:
         """Names of the coefficients in order, the intercept first."""
         return (INTERCEPT, *self.predictors) if self.options.intercept else self.predictors
 
+    def need(self, cov_type: CovType, what: str) -> None:
+        """Raise `SpecError` if the fit has other errors than ``what`` is made of."""
+        if self.cov_type != cov_type:
+            raise SpecError(f"{what} needs cov_type={cov_type!r}, this fit has {self.cov_type!r}")
+
     def portable(self) -> FitSpec:
         """Without code: derived columns become plain ones of the same name."""
         return replace(
