@@ -68,11 +68,6 @@ class Diagnostics:
         if self.spec.clip is None:
             raise SpecError(f"{what} needs a fit with clip=, the number of standard deviations kept")
 
-    def need(self, cov_type: str, what: str) -> None:
-        """Raise `SpecError` if this fit has other errors than ``what`` is made of."""
-        if self.spec.cov_type != cov_type:
-            raise SpecError(f"{what} needs cov_type={cov_type!r}, this fit has {self.spec.cov_type!r}")
-
     def _by_target(self, values: NDArray[Any]) -> pd.DataFrame:
         return tables.by_target(values, self.keys, self.targets)
 
@@ -103,13 +98,13 @@ class Diagnostics:
     @property
     def chi2(self) -> pd.DataFrame:
         """Chi2 of the residuals, sum (r / sigma)^2: `ssr` under ``cov_type="known"``, which it needs."""
-        self.need("known", "chi2")
+        self.spec.need("known", "chi2")
         return self._by_target(self.statistics.ssr)
 
     @property
     def chi2_pvalue(self) -> pd.DataFrame:
         """Probability of a larger `chi2` with `df_resid` degrees of freedom; NaN if saturated."""
-        self.need("known", "chi2_pvalue")
+        self.spec.need("known", "chi2_pvalue")
         return self._by_target(self.statistics.chi2_pvalue)
 
     @property
@@ -150,13 +145,13 @@ class Diagnostics:
 
         Needs ``cov_type="classical"``; `GroupFit.wald_test` has the chi2 of known errors.
         """
-        self.need("classical", "fvalue")
+        self.spec.need("classical", "fvalue")
         return self._by_target(self.statistics.fvalue)
 
     @property
     def f_pvalue(self) -> pd.DataFrame:
         """Probability of a larger `fvalue`."""
-        self.need("classical", "f_pvalue")
+        self.spec.need("classical", "f_pvalue")
         return self._by_target(self.statistics.f_pvalue)
 
     @property

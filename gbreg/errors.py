@@ -35,7 +35,7 @@ class MissingDataError(GbregError, ValueError):
 
 
 class WeightsError(GbregError, ValueError):
-    """Weights are negative, missing or infinite."""
+    """Weights are negative, missing or infinite, or no counts where counts are meant."""
 
 
 class CollinearityError(GbregError, ValueError):

@@ -67,10 +67,9 @@ class FrameRows:
         half = on_rows(quantiles, self.groups).T * errors
         bounds = (self.fitted, self.fitted - half, self.fitted + half)
         columns = product(("target", self.fit.targets), ("bound", ("fitted", "lower", "upper")))
-        values = np.stack([self._with_origin(bound) for bound in bounds], axis=1).reshape(
-            len(columns), len(self.frame)
-        )
-        return pd.DataFrame(values.T, index=self.frame.index, columns=columns)
+        values = np.stack([self._with_origin(bound) for bound in bounds], axis=1)
+        flat_values = values.reshape(len(columns), len(self.frame))
+        return pd.DataFrame(flat_values.T, index=self.frame.index, columns=columns)
 
     def resid(self) -> pd.DataFrame:
         return self._on_rows(self._observed() - self.fitted)
@@ -253,9 +252,10 @@ def fitted_errors(fit: GroupFit, made: Statistics, X: Sequence[Numbers], groups:
         )
     out = np.full((e.rank.shape[1], len(groups)), np.nan)
     for m in set(e.pattern.tolist()):
-        dropped = e.dropped[:, m] if options.on_collinear == "drop" else None
-        L = quadratic.slope_factor(e.root[:, m], e.corr[:, m], options.intercept, dropped)
-        out[m] = quadratic.leverage_root(L, deviations[m], e.wsum[:, m], groups, options.intercept)
+        gone = e.dropped[:, m]  # with "nan" there are no fitted values in such groups
+        norm = np.where(gone, np.inf, e.norm[:, m])
+        G = quadratic.fit_factor(e.xcorr[:, m], gone)
+        out[m] = quadratic.leverage_root(G, norm, e.wsum[:, m], deviations[m], groups, options.intercept)
     return out[e.pattern] * on_rows(made.error_scale, groups).T
 
 

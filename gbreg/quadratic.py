@@ -19,31 +19,38 @@ from gbreg.problem import BoolArray, FloatArray, IntArray
 Parts = Sequence[FloatArray]  # a number is their sum, the largest first: integers beyond 2**53
 SEMIDEFINITE = 1e-12  # smaller pivots of a correlation matrix are what rounding left of 0
 SINGULAR = 1e-8  # restrictions whose independent part is smaller have lost half of their digits
+NEAR = 1e-9  # correlations in float64 hold a pivot of this size to seven digits
 
 
-def slope_factor(
-    root: FloatArray, corr: FloatArray, intercept: bool, dropped: BoolArray | None = None
-) -> FloatArray:
-    """Lower L (k, k, g) with L L' = S, by Cholesky: from (g, p) and (g, p(p-1)/2).
+def cholesky(C: FloatArray) -> FloatArray:
+    """Lower G (k, k, g) with G G' = C, of correlations (k, k, g); NaN where a pivot is below `NEAR`.
 
-    Golub and Van Loan, Matrix Computations, section 4.2. Rows of ``dropped`` (g, k) predictors
-    are 0. NaN where S is not known or not positive.
+    Golub and Van Loan, Matrix Computations, section 4.2.
     """
-    p, first = root.shape[1], int(intercept)
-    C = unpacked(corr, p)[first:, first:]
-    sizes = root[:, first:].T
-    k = p - first
-    if dropped is not None:
-        gone = dropped.T
-        C = np.where(gone[:, None] | gone[None, :], np.eye(k)[:, :, None], C)
-        sizes = np.where(gone, 0.0, sizes)
-    L = np.zeros((k, k, len(root)))
-    for j in range(k):
-        left = C[j, j] - (L[j, :j] ** 2).sum(axis=0)
-        L[j, j] = np.sqrt(np.where(left > 0, left, np.nan))
-        for i in range(j + 1, k):
-            L[i, j] = (C[i, j] - (L[i, :j] * L[j, :j]).sum(axis=0)) / L[j, j]
-    return L * sizes[:, None]
+    G = np.zeros_like(C)
+    for j in range(len(C)):
+        pivot = C[j, j] - (G[j, :j] ** 2).sum(axis=0)
+        G[j, j] = np.sqrt(np.where(pivot > NEAR, pivot, np.nan))
+        for i in range(j + 1, len(C)):
+            G[i, j] = (C[i, j] - (G[i, :j] * G[j, :j]).sum(axis=0)) / G[j, j]
+    return G
+
+
+def slope_factor(root: FloatArray, corr: FloatArray, intercept: bool) -> FloatArray:
+    """Lower L (k, k, g) with L L' = S: from (g, p) and (g, p(p-1)/2)."""
+    first = int(intercept)
+    C = unpacked(corr, root.shape[1])[first:, first:]
+    return cholesky(C) * root[:, first:].T[:, None]
+
+
+def fit_factor(xcorr: FloatArray, dropped: BoolArray) -> FloatArray:
+    """Lower G (k, k, g) of the correlations (g, k(k-1)/2) of predictors that were not ``dropped`` (g, k).
+
+    With d the deviations over `Estimates.norm`, a'S a = |G^-1 d|^2: where predictors are alike, so
+    are their deviations, and what they differ by is found before it is divided by its size.
+    """
+    gone, k = dropped.T, dropped.shape[1]
+    return cholesky(np.where(gone[:, None] | gone, np.eye(k)[:, :, None], unpacked(xcorr, k)))
 
 
 def sandwich_factor(
@@ -75,19 +82,27 @@ def sandwich_factor(
 
 
 def leverage_root(
-    L: FloatArray, deviations: FloatArray, wsum: FloatArray, groups: IntArray, intercept: bool
+    G: FloatArray,
+    norm: FloatArray,
+    wsum: FloatArray,
+    deviations: FloatArray,
+    groups: IntArray,
+    intercept: bool,
 ) -> FloatArray:
-    """Standard deviation of fitted values at scale 1: (k, k, g), (k, n), (g,), (n,) -> (n,).
+    """Standard deviation of fitted values at scale 1: (k, k, g), (g, k), (g,), (k, n), (n,) -> (n,).
 
-    ``deviations`` are from the mean of the row's group. NaN for rows in group -1.
+    ``norm`` is inf for predictors that take no part. NaN for rows in group -1.
     """
     mean = 1 / np.sqrt(wsum) if intercept else np.zeros_like(wsum)
     out: FloatArray = np.append(mean, np.nan)[groups]
-    L = np.append(L, np.full((*L.shape[:2], 1), np.nan), axis=2)
+    known: list[FloatArray] = []
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        for j in range(len(L)):
-            along = sum(L[i, j][groups] * deviations[i] for i in range(j, len(L)))
-            out = np.hypot(out, along)
+        for i in range(len(G)):
+            own = deviations[i] / np.append(norm[:, i], np.nan)[groups]
+            for j, other in enumerate(known):
+                own = own - np.append(G[i, j], np.nan)[groups] * other
+            known.append(own / np.append(G[i, i], np.nan)[groups])
+            out = np.hypot(out, known[i])
     return out
 
 

@@ -72,6 +72,8 @@ class GroupFit(Diagnostics):
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Confidence intervals, columns (target, term, "lower" or "upper").
 
+        Of Student's t with df_resid, or of the normal if errors are known.
+
         Parameters
         ----------
         alpha : float
@@ -104,8 +106,8 @@ class GroupFit(Diagnostics):
         DataFrame
             Columns (target, "statistic", "df_num", "df_denom" or "p_value"). The statistic is F,
             or, unless ``cov_type="classical"``, chi2, which has no df_denom. NaN where a coefficient is
-            NaN, errors are (saturated) or are noise (perfect fits), or the restrictions depend on
-            each other.
+            NaN, errors are (saturated) or are noise (perfect fits), or the restrictions, or
+            the predictors (1 - R2 below 1e-9), nearly depend on each other.
 
         Raises
         ------
@@ -120,7 +122,7 @@ class GroupFit(Diagnostics):
         columns = {"statistic": statistic, "df_num": df_num, "df_denom": df_denom, "p_value": p_value}
         made = np.stack(list(columns.values()), axis=-1)
         if target is not None:
-            return pd.DataFrame(made[:, self._place(target)], self.keys, pd.Index(columns, name="test"))
+            return pd.DataFrame(made[:, self._place(target)], self.keys, pd.Index(list(columns), name="test"))
         return tables.by_axes(made, self.keys, ("target", self.targets), ("test", list(columns)))
 
     def compare(self, other: GroupFit) -> pd.DataFrame:
@@ -210,7 +212,8 @@ class GroupFit(Diagnostics):
             Needs the keys and the predictors.
         interval : {"confidence", "prediction"}, optional
             Bounds of the fitted value, or of a new observation; columns are then (target,
-            "fitted", "lower" or "upper"). NaN where errors are.
+            "fitted", "lower" or "upper"). NaN where errors are, and where one predictor is so
+            nearly a combination of others (1 - R2 below 1e-9) that stored correlations do not tell.
         alpha : float
             1 minus the coverage of the interval, between 0 and 1.
         weights : label, Series or array, optional

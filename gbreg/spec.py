@@ -119,6 +119,11 @@ class FitSpec:
         """Names of the coefficients in order, the intercept first."""
         return (INTERCEPT, *self.predictors) if self.options.intercept else self.predictors
 
+    def need(self, cov_type: CovType, what: str) -> None:
+        """Raise `SpecError` if the fit has other errors than ``what`` is made of."""
+        if self.cov_type != cov_type:
+            raise SpecError(f"{what} needs cov_type={cov_type!r}, this fit has {self.cov_type!r}")
+
     def portable(self, *, formulas: bool = False) -> FitSpec:
         """Without code: derived columns become plain ones of the same name; see `Column.portable`."""
         return replace(
@@ -137,7 +142,7 @@ def fit_options(
     precision: Precision,
     on_collinear: OnCollinear,
     mad: bool | None,
-    weights_type: str,
+    weights_type: WeightsType = "analytic",
 ) -> FitOptions:
     """Options of the backends, checked.
 

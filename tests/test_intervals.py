@@ -112,6 +112,36 @@ def test_far_from_the_origin() -> None:
     np.testing.assert_allclose((got["upper"] - got["lower"]) / 2, want, rtol=1e-8)
 
 
+@pytest.mark.parametrize("apart", [1e-3, 1e-4])
+def test_nearly_equal_predictors(apart: float) -> None:
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame({"g": 0, "x": rng.normal(size=15)})
+    frame["z"] = frame["x"] + apart * rng.normal(size=15)
+    frame["y"] = frame["x"] + rng.normal(size=15)
+    fit = gbreg.fit(frame, by="g", linear=["x", "z"], targets=["y"], backend="numpy")
+    got = fit.predict(frame, interval="confidence")["y"]
+    with mpmath.workdps(50):
+        X = mpmath.matrix([[1, x, z] for x, z in zip(frame["x"], frame["z"], strict=True)])
+        inverse = (X.T * X) ** -1
+        leverage = [(X[i, :] * inverse * X[i, :].T)[0, 0] for i in range(15)]
+        want = np.array([float(mpmath.sqrt(h)) for h in leverage])
+    want *= np.sqrt(fit.scale.loc[0, "y"]) * stats.t.isf(0.025, 12)
+    np.testing.assert_allclose((got["upper"] - got["lower"]) / 2, want, rtol=1e-7)
+
+
+def test_predictors_too_alike_for_bounds_have_none() -> None:
+    rng = np.random.default_rng(6)
+    frame = pd.DataFrame({"g": 0, "x": rng.normal(size=15)})
+    frame["z"] = frame["x"] + 1e-6 * rng.normal(size=15)
+    frame["y"] = frame["x"] + rng.normal(size=15)
+    fit = gbreg.fit(frame, by="g", linear=["x", "z"], targets=["y"], backend="numpy")
+    assert fit.status.loc[0, "y"] == "ok"
+    got = fit.predict(frame, interval="prediction")["y"]
+    assert got["fitted"].notna().all()
+    assert got[["lower", "upper"]].isna().all(axis=None)
+    assert np.isnan(fit.wald_test("x = z", target="y").loc[0, "statistic"])
+
+
 def test_integers_beyond_floats() -> None:
     rng = np.random.default_rng(4)
     near = pd.DataFrame({"g": 0, "x": rng.integers(0, 90, 12), "y": rng.integers(0, 90, 12)})
