@@ -29,10 +29,10 @@ def cholesky(C: FloatArray) -> FloatArray:
     """
     G = np.zeros_like(C)
     for j in range(len(C)):
-        pivot = C[j, j] - (G[j, :j] ** 2).sum(axis=0)
+        pivot = C[j, j] - added(G[j, :j] ** 2, 0)
         G[j, j] = np.sqrt(np.where(pivot > NEAR, pivot, np.nan))
         for i in range(j + 1, len(C)):
-            G[i, j] = (C[i, j] - (G[i, :j] * G[j, :j]).sum(axis=0)) / G[j, j]
+            G[i, j] = (C[i, j] - added(G[i, :j] * G[j, :j], 0)) / G[j, j]
     return G
 
 
@@ -113,7 +113,7 @@ def differences(
     out: FloatArray = np.broadcast_to(-values[:, None], (len(R), len(slopes)))
     for part in level if intercept else ():
         out = out + R[:, :1] * part
-    out = out + (about_center(R, center, intercept) * slopes.T).sum(axis=1)
+    out = out + added(about_center(R, center, intercept) * slopes.T, 1)
     return out
 
 
@@ -129,7 +129,7 @@ def error_rows(R: FloatArray, L: FloatArray, center: Parts, wsum: FloatArray, in
     """M (r, k + intercept, g) with M M' the covariance of R b per unit of scale."""
     A = about_center(R, center, intercept)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        columns = [(A * L[:, j]).sum(axis=1) for j in range(len(L))]
+        columns = [added(A * L[:, j], 1) for j in range(len(L))]
         if intercept:
             columns.append(R[:, :1] / np.sqrt(wsum))
     return np.stack(columns, axis=1)
@@ -164,16 +164,24 @@ def squared_length(M: FloatArray, d: FloatArray) -> FloatArray:
     with np.errstate(all="ignore"):
         sizes = np.abs(M).max(axis=1)
         M = M / sizes[:, None]
-        lengths = np.sqrt((M * M).sum(axis=1))
+        lengths = np.sqrt(added(M * M, 1))
         Q, z = M / lengths[:, None], d / sizes / lengths
         total = np.zeros(M.shape[2])
         for i in range(len(Q)):
-            rest = np.sqrt((Q[i] ** 2).sum(axis=0))
+            rest = np.sqrt(added(Q[i] ** 2, 0))
             rest = np.where(rest > SINGULAR, rest, np.nan)
             unit, own = Q[i] / rest, z[i] / rest
             total += own * own
             for j in range(i + 1, len(Q)):
-                along = (Q[j] * unit).sum(axis=0)
+                along = added(Q[j] * unit, 0)
                 Q[j] -= along * unit
                 z[j] -= along * own
     return np.where(np.isfinite(total), total, np.nan)
+
+
+def added(values: FloatArray, axis: int) -> FloatArray:
+    """Sum along an axis, one by one: numpy's order depends on how many groups there are."""
+    total: FloatArray = np.zeros(np.delete(values.shape, axis))
+    for part in np.moveaxis(values, axis, 0):
+        total = total + part
+    return total

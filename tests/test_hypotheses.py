@@ -194,6 +194,24 @@ def test_integers_beyond_floats_are_tested_in_the_callers_numbers() -> None:
     np.testing.assert_allclose(got, want, rtol=1e-9)
 
 
+@pytest.mark.parametrize("k", [2, 9])
+def test_a_group_alone_has_the_same_bits(k: int) -> None:
+    rng = np.random.default_rng(k)
+    names = [f"x{j}" for j in range(k)]
+    frame = pd.DataFrame(rng.normal(size=(200, k)), columns=names)
+    frame = frame.assign(g=np.arange(200) % 7, y=rng.normal(size=200), w=rng.uniform(1, 2, 200))
+    call = {"by": "g", "linear": names, "targets": ["y"], "weights": "w", "backend": "numpy"}
+    rows = frame[frame["g"] == 5]
+    together, alone = gbreg.fit(frame, **call), gbreg.fit(rows, **call)
+    for _ in range(5):
+        R = rng.normal(size=(2, k + 1))
+        np.testing.assert_array_equal(together.wald_test(R).loc[[5]], alone.wald_test(R))
+    for name in ("fvalue", "f_pvalue"):
+        np.testing.assert_array_equal(getattr(together, name).loc[[5]], getattr(alone, name))
+    got, want = (fit.predict(rows, interval="prediction") for fit in (together, alone))
+    pd.testing.assert_frame_equal(got, want, check_exact=True)
+
+
 def test_groups_without_wald() -> None:
     frame = pd.DataFrame({"g": [0, 0, 1, 1, 1, 1, 2, 2, 2, 3], "x": [0.0, 1, 0, 1, 2, 4, 7, 7, 7, 5]})
     frame["y"] = [1.0, 2, 1, 3, 5, 9, 7, 6, 7, 1]  # saturated, perfect, dependent, too few rows
