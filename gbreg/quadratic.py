@@ -69,11 +69,11 @@ def sandwich_factor(
         sizes = np.sqrt(V[range(p), range(p)])
         F = np.zeros_like(V)
         for j in range(p):
-            left = 1 - (F[j, :j] ** 2).sum(axis=0)
+            left = 1 - added(F[j, :j] ** 2, 0)
             left[np.abs(left) <= SEMIDEFINITE] = 0.0
             F[j, j] = np.sqrt(left)
             for i in range(j + 1, p):
-                rest = V[i, j] / sizes[i] / sizes[j] - (F[i, :j] * F[j, :j]).sum(axis=0)
+                rest = V[i, j] / sizes[i] / sizes[j] - added(F[i, :j] * F[j, :j], 0)
                 F[i, j] = np.where(F[j, j] > 0, rest / F[j, j], F[j, j])
         unit = 1 / norm.T
         if intercept:
@@ -141,7 +141,7 @@ def sandwich_rows(R: FloatArray, F: FloatArray, center: Parts, intercept: bool) 
     if intercept:
         A = np.concatenate([np.broadcast_to(R[:, :1, None], (len(R), 1, A.shape[2])), A], axis=1)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return np.stack([(A * F[:, j]).sum(axis=1) for j in range(len(F))], axis=1)
+        return np.stack([added(A * F[:, j], 1) for j in range(len(F))], axis=1)
 
 
 def sandwich_root(F: FloatArray, deviations: FloatArray, groups: IntArray, intercept: bool) -> FloatArray:
