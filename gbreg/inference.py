@@ -16,6 +16,7 @@ UNIT = 2.0**-53  # relative rounding error of float64
 SMALLEST = 2.0**-1022  # below, float64 loses digits
 MOST_DIGITS = 15.95  # -log10(UNIT)
 CHUNK = 4096  # groups whose matrices fit in cache
+FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is what is divided by it
 SWEEPS = 30  # Jacobi's method needs less than ten
 
 
@@ -194,6 +195,20 @@ def f_pvalue(values: FloatArray, df_num: FloatArray, df_denom: FloatArray) -> Fl
     from scipy import special
 
     return np.asarray(special.fdtrc(df_num, df_denom, values))
+
+
+def influence(
+    scaled: FloatArray, leverage: FloatArray, sigma: FloatArray, rank: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Standardised residual, leverage and Cook's distance of rows, arrays of one shape.
+
+    e = sqrt(w) r / (sigma sqrt(1 - h)) and e^2 h / (1 - h) / rank, from sqrt(w) r and h (Cook and
+    Weisberg 1982, sections 2.2 and 3.1), as statsmodels' influence of OLS on sqrt(w) times the data.
+    NaN where the leverage is 1 but for rounding.
+    """
+    near = np.where(1 - leverage > FULL, 1 - leverage, np.nan)
+    standard = scaled / (sigma * np.sqrt(near))
+    return standard, leverage, standard * standard * leverage / near / rank
 
 
 def llf(

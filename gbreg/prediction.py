@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gbreg.result import GroupFit
 
 Interval = Literal["confidence", "prediction"]
+AUGMENTED = ("fitted", "resid", "std_resid", "leverage", "cooks_distance")
 Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear + targets
 
 
@@ -75,21 +76,45 @@ class FrameRows:
         return self._on_rows(self._observed() - self.fitted)
 
     def clipped(self, weights: Any) -> pd.DataFrame:
+        with np.errstate(invalid="ignore"):
+            sizes = np.abs(self._observed() - self.fitted) * self._side(weights)
+        return self._on_rows(self._beyond(sizes))
+
+    def augmented(self, weights: Any) -> pd.DataFrame:
+        """What `augment` adds, of each target side by side, columns numbered."""
+        made, side = self.fit.statistics, self._side(weights)
+        resid = self._observed() - self.fitted
+        errors = unit_errors(self.fit, self.X, self.groups)[self.fit.estimates.pattern]
+        scale = np.where(made.perfect & (self.fit.spec.cov_type != "known"), np.nan, made.row_scale)
+        with np.errstate(all="ignore"):
+            used = np.isfinite(resid) & (side > 0) & ~self._beyond(np.abs(resid) * side)
+            part = np.where(used, side, np.nan)
+            shares = inference.influence(
+                part * resid,
+                np.square(part * errors),
+                on_rows(scale, self.groups).T,
+                on_rows(made.rank.astype(np.float64), self.groups).T,
+            )
+        values = np.stack([self._with_origin(self.fitted), resid, *shares])  # (5, t, n)
+        wide = values.swapaxes(0, 1).reshape(len(AUGMENTED) * values.shape[1], len(self.frame))
+        return pd.DataFrame(wide.T, index=self.frame.index)
+
+    def _side(self, weights: Any) -> FloatArray:
+        """(n,) roots of the weights of these rows; those of one of repeated rows are 1."""
         asked = self.fit.spec.weights if weights is None else weights
         if weights is None and asked is not None and asked not in self.frame.columns:
             raise SpecError(f"the weights of the fit, {asked!r}, are no column of this frame; give weights=")
         w = read_weights(self.frame, asked)
-        limits = np.append(self.fit.estimates.limit[:, :, 0], [[np.nan] * len(self.fit.targets)], axis=0)
+        if w is None:
+            return np.ones(len(self.frame))
         with np.errstate(invalid="ignore"):
-            sizes = np.abs(self._observed() - self.fitted) * (1.0 if w is None else np.sqrt(w))
-            return self._on_rows(sizes > limits[self.groups].T)
+            return np.sqrt(np.where(w > 0, 1.0, 0.0) if self.fit.spec.frequency else w)
 
-    def both(self) -> pd.DataFrame:
-        """Fitted values and residuals of each target side by side, columns numbered."""
-        values = np.stack([self._with_origin(self.fitted), self._observed() - self.fitted], axis=-1)
-        return pd.DataFrame(
-            values.swapaxes(0, 1).reshape(len(self.frame), 2 * len(values)), index=self.frame.index
-        )
+    def _beyond(self, sizes: FloatArray) -> BoolArray:
+        """Of sqrt(w) |r| (t, n), those beyond the limit of ``clip``."""
+        if self.fit.spec.clip is None:
+            return np.zeros(sizes.shape, dtype=np.bool_)
+        return np.asarray(sizes > on_rows(self.fit.estimates.limit[:, :, 0], self.groups).T)
 
     def _check_complete(self, X: Sequence[Numbers]) -> None:
         lost, why = reasons(self.fitted, self.groups, X)
@@ -168,12 +193,12 @@ def _positive_weights(frame: pd.DataFrame, weights: Any) -> FloatArray:
     return w
 
 
-def augment(fit: GroupFit, frame: pd.DataFrame, by: Any) -> pd.DataFrame:
+def augment(fit: GroupFit, frame: pd.DataFrame, weights: Any, by: Any) -> pd.DataFrame:
     """See `GroupFit.augment`."""
-    names = [f"{flat.text(target)}_{what}" for target in fit.targets for what in ("fitted", "resid")]
+    names = [f"{flat.text(target)}_{what}" for target in fit.targets for what in AUGMENTED]
     if clash := [name for name in names if name in frame.columns or names.count(name) > 1]:
         raise SpecError(f"the frame already has columns {clash}, or two targets would make them")
-    made = FrameRows(fit, frame, "nan", by).both()
+    made = FrameRows(fit, frame, "nan", by).augmented(weights)
     blank = [""] * (frame.columns.nlevels - 1)
     made.columns = pd.Index([(name, *blank) for name in names] if blank else names)
     return pd.concat([frame, made], axis=1)
@@ -239,24 +264,36 @@ def predicted(
 
 def fitted_errors(fit: GroupFit, made: Statistics, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
     """Standard deviations of fitted values (t, n)."""
-    e, options = fit.estimates, fit.spec.options
-    deviations = np.zeros((e.rank.shape[1], len(X), len(groups)))
-    for m, j, values in deviations_from_center(e, X, groups, fit.origins):
-        deviations[m, j] = values
-    if fit.spec.cov_type in ROBUST:
-        return np.array(
-            [
-                quadratic.sandwich_root(made.sandwich_factor(q), deviations[m], groups, options.intercept)
-                for q, m in enumerate(e.pattern.tolist())
-            ]
-        )
+    if fit.spec.cov_type not in ROBUST:
+        return unit_errors(fit, X, groups)[fit.estimates.pattern] * on_rows(made.error_scale, groups).T
+    deviations = deviations_of_patterns(fit, X, groups)
+    errors = [
+        quadratic.sandwich_root(made.sandwich_factor(q), deviations[m], groups, fit.spec.options.intercept)
+        for q, m in enumerate(fit.estimates.pattern.tolist())
+    ]
+    return np.array(errors)
+
+
+def unit_errors(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
+    """Standard deviations of fitted values, if a row of weight 1 has 1: (m, n)."""
+    e = fit.estimates
+    deviations = deviations_of_patterns(fit, X, groups)
     out = np.full((e.rank.shape[1], len(groups)), np.nan)
     for m in set(e.pattern.tolist()):
         gone = e.dropped[:, m]  # with "nan" there are no fitted values in such groups
         norm = np.where(gone, np.inf, e.norm[:, m])
         G = quadratic.fit_factor(e.xcorr[:, m], gone)
-        out[m] = quadratic.leverage_root(G, norm, e.wsum[:, m], deviations[m], groups, options.intercept)
-    return out[e.pattern] * on_rows(made.error_scale, groups).T
+        intercept = fit.spec.options.intercept
+        out[m] = quadratic.leverage_root(G, norm, e.wsum[:, m], deviations[m], groups, intercept)
+    return out
+
+
+def deviations_of_patterns(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
+    """X - center: (m, k, n)."""
+    out = np.zeros((fit.estimates.rank.shape[1], len(X), len(groups)))
+    for m, j, values in deviations_from_center(fit.estimates, X, groups, fit.origins):
+        out[m, j] = values
+    return out
 
 
 def deviations_from_center(

@@ -279,9 +279,24 @@ class GroupFit(Diagnostics):
         self._need_clip("clipped")
         return FrameRows(self, frame, "nan", by).clipped(weights)
 
-    def augment(self, frame: pd.DataFrame, *, by: Any = None) -> pd.DataFrame:
-        """Put ``{target}_fitted`` and ``{target}_resid`` beside the frame's columns, as broom's verb."""
-        return prediction.augment(self, frame, by)
+    def augment(self, frame: pd.DataFrame, *, weights: Any = None, by: Any = None) -> pd.DataFrame:
+        """Put fitted values and residuals beside the frame's columns, as broom's verb.
+
+        Adds ``{target}_fitted`` and ``{target}_resid``; for rows that take part in the fit also
+        ``_std_resid``, sqrt(w) r / (sigma sqrt(1 - leverage)), ``_leverage`` and
+        ``_cooks_distance``. These are NaN for rows without weight or target and for clipped ones;
+        rows that ``where`` left out are taken for rows of the fit.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Needs the keys, the predictors, the targets and the weights.
+        weights : label, Series or array, optional
+            Of these rows. Needed if those of the fit were values and not a column.
+        by
+            As in `predict`.
+        """
+        return prediction.augment(self, frame, weights, by)
 
     # ------------------------------------------------------------------ tables
 

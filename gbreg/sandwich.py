@@ -12,12 +12,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from gbreg.inference import unpacked
+from gbreg.inference import FULL, unpacked
 from gbreg.problem import CovType, Estimates, Flag, FloatArray, IntArray, Problem, Status
 from gbreg.rows import Pattern
 
 CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
-FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is what is divided by it
 
 
 def sandwich(

@@ -358,7 +358,7 @@ def test_each_reason_for_a_missing_prediction_is_counted() -> None:
 def test_frames_without_rows_and_fits_without_groups() -> None:
     fit, none = fitted(), fitted(FRAME.iloc[:0])
     assert fit.predict(FRAME.iloc[:0]).shape == (0, 2)
-    assert fit.augment(FRAME.iloc[:0]).shape == (0, FRAME.shape[1] + 4)
+    assert fit.augment(FRAME.iloc[:0]).shape == (0, FRAME.shape[1] + 10)
     got = none.predict(FRAME)
     assert got.isna().all(axis=None)
     pd.testing.assert_index_equal(got.index, FRAME.index)
@@ -598,7 +598,8 @@ def test_missing_predictors_of_a_frame_are_named_at_once() -> None:
 def test_augment_adds_to_the_frame_and_refuses_to_overwrite() -> None:
     fit = fitted()
     got = fit.augment(FRAME)
-    made = ["dX_fitted", "dX_resid", "dY_fitted", "dY_resid"]
+    added = ["fitted", "resid", "std_resid", "leverage", "cooks_distance"]
+    made = [f"{target}_{what}" for target in ("dX", "dY") for what in added]
     assert list(got.columns) == [*FRAME.columns, *made]
     pd.testing.assert_frame_equal(got[list(FRAME.columns)], FRAME)
     np.testing.assert_array_equal(got[["dX_fitted", "dY_fitted"]], fit.predict(FRAME))
@@ -616,9 +617,10 @@ def test_augment_refuses_two_targets_of_one_name() -> None:
 
 def test_augment_of_a_frame_with_columns_of_several_levels() -> None:
     frame = FRAME.set_axis(pd.MultiIndex.from_tuples([(c, "") for c in FRAME.columns]), axis=1)
+    added = ["fitted", "resid", "std_resid", "leverage", "cooks_distance"]
     fit = fitted(frame, by=("sector", ""), linear=[("x", "")], targets=[("dX", "")], weights=("w", ""))
     got = fit.augment(frame)
-    assert list(got.columns) == [*frame.columns, ("dX__fitted", ""), ("dX__resid", "")]
+    assert list(got.columns) == [*frame.columns, *((f"dX__{what}", "") for what in added)]
     np.testing.assert_array_equal(got["dX__fitted", ""], fit.predict(frame)[("dX", "")])
     with pytest.raises(gbreg.SpecError, match="dX__fitted"):
         fit.augment(got)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""Leverage, standardised residuals and Cook's distance, against statsmodels and where there are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+from gbreg.errors import GbregWarning, SpecError
+
+ADDED = ["std_resid", "leverage", "cooks_distance"]
+CALL = {"by": "g", "linear": ["x", "z"], "targets": ["y", "v"], "weights": "w"}
+
+
+def make_frame(groups: int = 10, seed: int = 4) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(6, 30, groups)
+    n = int(sizes.sum())
+    frame = pd.DataFrame({"g": np.repeat(np.arange(groups), sizes), "x": rng.normal(5, 1, n)})
+    frame["z"], frame["w"] = rng.normal(size=n), rng.uniform(0.2, 4, n)
+    frame["y"] = 1 + frame["x"] + rng.normal(size=n)
+    frame["v"] = frame["z"] + rng.normal(size=n)
+    return frame.sample(frac=1, random_state=seed)
+
+
+def reference(rows: pd.DataFrame, target: str, *, intercept: bool = True, weighted: bool = True):
+    """Of OLS on sqrt(w) times the data, which is what influence of a weighted fit means."""
+    design = sm.add_constant(rows[["x", "z"]]) if intercept else rows[["x", "z"]]
+    side = np.sqrt(rows["w"]) if weighted else pd.Series(1.0, index=rows.index)
+    made = sm.OLS(rows[target] * side, design.mul(side, axis=0)).fit().get_influence()
+    return np.stack([made.resid_studentized_internal, made.hat_matrix_diag, made.cooks_distance[0]], axis=1)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weights", ["w", None])
+def test_they_are_those_of_statsmodels(weights, intercept):
+    frame = make_frame()
+    fit = frame.gbreg.fit(**{**CALL, "weights": weights}, intercept=intercept)
+    got = fit.augment(frame)
+    for _, rows in frame.groupby("g"):
+        for target in ("y", "v"):
+            want = reference(rows, target, intercept=intercept, weighted=weights is not None)
+            own = got.loc[rows.index, [f"{target}_{name}" for name in ADDED]]
+            np.testing.assert_allclose(own, want, rtol=1e-9, atol=1e-14)
+
+
+def test_leverages_of_a_group_add_up_to_its_coefficients_wherever_the_origin_is():
+    frame = make_frame().assign(x=lambda f: f["x"] + 1e8)
+    got = frame.gbreg.fit(**CALL).augment(frame)
+    np.testing.assert_allclose(got.groupby("g")["y_leverage"].sum(), 3.0, rtol=1e-7)
+
+
+@pytest.mark.parametrize("cov_type", ["HC3", "cluster", "known"])
+def test_errors_of_the_coefficients_do_not_matter_but_known_ones(cov_type):
+    frame = make_frame().assign(run=lambda f: np.arange(len(f)) % 5)
+    groups = "run" if cov_type == "cluster" else None
+    got = frame.gbreg.fit(**CALL, cov_type=cov_type, groups=groups).augment(frame)
+    plain = frame.gbreg.fit(**CALL)
+    want = plain.augment(frame)
+    if cov_type == "known":
+        sigma = np.sqrt(plain.scale).loc[frame["g"]].set_axis(frame.index)
+        for target in ("y", "v"):
+            want[f"{target}_std_resid"] *= sigma[target]
+            want[f"{target}_cooks_distance"] *= sigma[target] ** 2
+    pd.testing.assert_frame_equal(got, want, rtol=1e-12)
+
+
+def test_counts_are_repeated_rows():
+    frame = make_frame().assign(w=lambda f: np.arange(len(f)) % 4)
+    got = frame.gbreg.fit(**CALL, weights_type="frequency").augment(frame)
+    many = frame.loc[frame.index.repeat(frame["w"])].reset_index(drop=True)
+    want = many.gbreg.fit(**{**CALL, "weights": None}).augment(many).drop_duplicates()
+    kept = got[got["w"] > 0].sort_values(["g", "x"])
+    np.testing.assert_allclose(kept, want.sort_values(["g", "x"]), rtol=1e-9)
+    assert got.loc[got["w"] == 0, "y_leverage"].isna().all()
+
+
+def test_rows_that_took_no_part_have_none():
+    frame = make_frame()
+    frame.iloc[3, frame.columns.get_loc("v")] = np.nan
+    frame.iloc[5, frame.columns.get_loc("w")] = 0.0
+    frame.iloc[7, frame.columns.get_loc("y")] += 1e3
+    fit = frame.gbreg.fit(**CALL, clip=6.0)
+    got = fit.augment(frame)
+    assert fit.clipped(frame)["y"].iloc[7]
+    for row, columns in {3: ["v"], 5: ["y", "v"], 7: ["y"]}.items():
+        for target in ("y", "v"):
+            none = got.iloc[row][[f"{target}_{name}" for name in ADDED]].isna()
+            assert none.all() == (target in columns), (row, target)
+    assert got["y_fitted"].notna().all()
+
+
+def test_a_leverage_of_one_and_a_perfect_fit():
+    frame = pd.DataFrame({"g": [0] * 5 + [1] * 4, "x": [0.0, 0, 0, 0, 1, 0, 1, 2, 3]})
+    frame["y"] = [1.0, 2, 4, 3, 9, 0, 0, 0, 0]
+    got = frame.gbreg.fit(by="g", linear=["x"], targets=["y"]).augment(frame)
+    np.testing.assert_allclose(got["y_leverage"][:5], [0.25] * 4 + [1.0])
+    assert got["y_std_resid"].isna().tolist() == [False] * 4 + [True] * 5
+    assert got["y_cooks_distance"].isna().tolist() == [False] * 4 + [True] * 5
+
+
+def test_weights_that_are_no_column_are_asked_for():
+    frame = make_frame()
+    fit = frame.gbreg.fit(**{**CALL, "weights": frame["w"].to_numpy()})
+    with pytest.raises(SpecError, match="give weights="):
+        fit.augment(frame)
+    want = frame.gbreg.fit(**CALL).augment(frame)
+    pd.testing.assert_frame_equal(fit.augment(frame, weights="w"), want)
+
+
+def test_groups_that_were_not_fitted_have_none():
+    frame = make_frame()
+    with pytest.warns(GbregWarning, match="too_few_rows"):
+        got = frame.gbreg.fit(**CALL, min_nobs=15).augment(frame)
+    short = frame.groupby("g")["x"].transform("size") < 15
+    assert short.any()
+    assert (got["y_leverage"].isna() == short).all()
