@@ -211,6 +211,18 @@ def influence(
     return standard, leverage, standard * standard * leverage / near / rank
 
 
+def durbin_watson(scaled: FloatArray, groups: IntArray, g: int) -> FloatArray:
+    """Sum of (e_i - e_{i-1})^2 over sum e^2 of each group, e = sqrt(w) r: (n,), (n,) -> (g,).
+
+    Rows sorted by group. Durbin and Watson 1950; statsmodels' ``durbin_watson`` of ``wresid``.
+    """
+    step = np.diff(scaled) ** 2
+    within = groups[1:] == groups[:-1]
+    steps = np.bincount(groups[1:][within], step[within], minlength=g)
+    total = np.bincount(groups, scaled * scaled, minlength=g)
+    return np.asarray(steps / np.where(total > 0, total, np.nan), dtype=np.float64)
+
+
 def llf(
     resid_norm: FloatArray, nobs: IntArray, df: FloatArray, log_wsum: FloatArray, perfect: BoolArray
 ) -> FloatArray:

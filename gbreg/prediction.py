@@ -87,8 +87,7 @@ class FrameRows:
         errors = unit_errors(self.fit, self.X, self.groups)[self.fit.estimates.pattern]
         scale = np.where(made.perfect & (self.fit.spec.cov_type != "known"), np.nan, made.row_scale)
         with np.errstate(all="ignore"):
-            used = np.isfinite(resid) & (side > 0) & ~self._beyond(np.abs(resid) * side)
-            part = np.where(used, side, np.nan)
+            part = np.where(self._used(resid, side), side, np.nan)
             shares = inference.influence(
                 part * resid,
                 np.square(part * errors),
@@ -98,6 +97,22 @@ class FrameRows:
         values = np.stack([self._with_origin(self.fitted), resid, *shares])  # (5, t, n)
         wide = values.swapaxes(0, 1).reshape(len(AUGMENTED) * values.shape[1], len(self.frame))
         return pd.DataFrame(wide.T, index=self.frame.index)
+
+    def durbin_watson(self, weights: Any) -> pd.DataFrame:
+        side, resid = self._side(weights), self._observed() - self.fitted
+        used = self._used(resid, side) & (self.groups >= 0)
+        out = np.full(self.fit.estimates.level.shape, np.nan)
+        with np.errstate(all="ignore"):
+            for q, rows in enumerate(map(np.flatnonzero, used)):
+                rows = rows[np.argsort(self.groups[rows], kind="stable")]
+                out[:, q] = inference.durbin_watson((side * resid[q])[rows], self.groups[rows], len(out))
+        out[self.fit.statistics.perfect] = np.nan
+        return self.fit._by_target(out)
+
+    def _used(self, resid: FloatArray, side: FloatArray) -> BoolArray:
+        """Rows (t, n) that take part in the fit of each target, if ``where`` took them all."""
+        with np.errstate(invalid="ignore"):
+            return np.isfinite(resid) & (side > 0) & ~self._beyond(np.abs(resid) * side)
 
     def _side(self, weights: Any) -> FloatArray:
         """(n,) roots of the weights of these rows; those of one of repeated rows are 1."""

@@ -298,6 +298,14 @@ class GroupFit(Diagnostics):
         """
         return prediction.augment(self, frame, weights, by)
 
+    def durbin_watson(self, frame: pd.DataFrame, *, weights: Any = None, by: Any = None) -> pd.DataFrame:
+        """Durbin-Watson statistic of the residuals in the order of the frame's rows, one row per group.
+
+        About 2 where neighbours are uncorrelated. Of the rows that take part, as in `augment`,
+        whose arguments these are; NaN for perfect fits.
+        """
+        return FrameRows(self, frame, "nan", by).durbin_watson(weights)
+
     # ------------------------------------------------------------------ tables
 
     def tidy(self, *, conf_level: float = 0.95) -> pd.DataFrame:

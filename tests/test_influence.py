@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from statsmodels.stats.stattools import durbin_watson
 
 from gbreg.errors import GbregWarning, SpecError
 
@@ -117,3 +118,19 @@ def test_groups_that_were_not_fitted_have_none():
     short = frame.groupby("g")["x"].transform("size") < 15
     assert short.any()
     assert (got["y_leverage"].isna() == short).all()
+
+
+@pytest.mark.parametrize("weights", ["w", None])
+def test_durbin_watson_is_that_of_statsmodels_in_the_order_of_the_rows(weights):
+    frame = make_frame()
+    frame.iloc[3, frame.columns.get_loc("v")] = np.nan
+    fit = frame.gbreg.fit(**{**CALL, "weights": weights})
+    got = fit.durbin_watson(frame)
+    assert got.shape == (10, 2)
+    for g, rows in frame.groupby("g"):
+        for target in ("y", "v"):
+            own = rows.dropna(subset=target)
+            made = sm.WLS(own[target], sm.add_constant(own[["x", "z"]]), weights=own["w"] if weights else 1.0)
+            want = durbin_watson(made.fit().wresid)
+            np.testing.assert_allclose(got.loc[g, target], want, rtol=1e-9)
+    assert (got != fit.durbin_watson(frame.sort_values("x"))).any(axis=None)
