@@ -129,7 +129,8 @@ def main(n_rows: int = calibration.N_ROWS, radii: tuple[int, ...] = (152, 38, 8)
     )
     print(f"{n_rows:,} rows, {FRACTION:.0%} of the values with gross errors of {GROSS} cm (synthetic)\n")
     print("slope of deltaI (um/kHz) less its truth, all cells and targets with a standard error")
-    styles = {"fitted": "{:,}", "inside": "{:.1%}", "set aside": "{:.2%}", "found": "{:.1%}", "rows/cell": "{:.0f}"}
+    styles = {"rows/cell": "{:.0f}", "fitted": "{:,}"}
+    styles |= {"inside": "{:.1%}", "set aside": "{:.2%}", "found": "{:.1%}"}
     styles |= {"bias": "{:+.2f}", "width": "{:.1f}", "core": "{:.1f}", "pull": "{:.2f}", "seconds": "{:.2f}"}
     print(table.to_string(index=False, formatters={name: style.format for name, style in styles.items()}))
     print("\nwidth: standard deviation; core: half of the range of the middle 68 %, blind to the tails")
