@@ -27,11 +27,11 @@ TARGETS = ["dX", "dY", "dZ"]
 PREDICTORS = ["meanI", "deltaI"]
 
 
-def truth(cells: pd.DataFrame) -> dict[str, np.ndarray]:
+def truth(cells: pd.DataFrame, grid: dict[str, int] = CELLS) -> dict[str, np.ndarray]:
     """Coefficients of each target, smooth over the grid: (rows, 3) in cm, cm/kHz, cm/kHz."""
-    r = cells["radius"].to_numpy() / CELLS["radius"]
-    y = cells["y2x"].to_numpy() / CELLS["y2x"] - 0.5
-    z = cells["z2x"].to_numpy() / CELLS["z2x"]
+    r = cells["radius"].to_numpy() / grid["radius"]
+    y = cells["y2x"].to_numpy() / grid["y2x"] - 0.5
+    z = cells["z2x"].to_numpy() / grid["z2x"]
     shape = (1 - r) ** 2 * (1 - z)
     return {
         "dX": np.column_stack([0.05 * y, 0.020 * shape, 0.010 * shape * (1 + y)]),
@@ -40,14 +40,14 @@ def truth(cells: pd.DataFrame) -> dict[str, np.ndarray]:
     }
 
 
-def make_map(n_rows: int = N_ROWS, seed: int = 20130101) -> pd.DataFrame:
+def make_map(n_rows: int = N_ROWS, seed: int = 20130101, grid: dict[str, int] = CELLS) -> pd.DataFrame:
     """Measurements in random order."""
     rng = np.random.default_rng(seed)
-    frame = pd.DataFrame({name: rng.integers(0, size, n_rows) for name, size in CELLS.items()})
+    frame = pd.DataFrame({name: rng.integers(0, size, n_rows) for name, size in grid.items()})
     frame["meanI"] = rng.normal(50, 10, n_rows)  # kHz
     frame["deltaI"] = rng.normal(0, 5, n_rows)  # kHz
     frame["weight"] = rng.uniform(0.5, 2, n_rows)  # (NOISE / sigma)^2
-    for name, coefficients in truth(frame).items():
+    for name, coefficients in truth(frame, grid).items():
         clean = (
             coefficients[:, 0] + coefficients[:, 1] * frame["meanI"] + coefficients[:, 2] * frame["deltaI"]
         )

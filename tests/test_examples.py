@@ -61,6 +61,42 @@ def test_detector_map_is_seeded():
     assert np.isfinite(one.to_numpy()).all()
 
 
+@pytest.fixture(scope="module")
+def robust():
+    load("detector_calibration")  # which the other imports
+    return load("robust_calibration")
+
+
+@pytest.mark.compiled
+def test_robust_calibration_cures_large_cells_and_not_small_ones(robust, capsys):
+    table = robust.main(40_000, radii=(15, 1))
+    assert "40,000 rows, 5% of the values" in capsys.readouterr().out
+    assert len(table) == 8
+    small, large = (part.set_index(["data", "fit"]) for _, part in table.groupby("rows/cell"))
+    clean, plain, clipped = (
+        large.loc[key] for key in (("clean", "plain"), ("outliers", "plain"), ("outliers", "clip=4.0"))
+    )
+    assert plain["width"] > 5 * clean["width"]
+    assert clipped["width"] < 1.2 * clean["width"]
+    assert abs(clipped["bias"]) < 4 * clipped["width"] / np.sqrt(clipped["fitted"])
+    assert 0.93 < clipped["inside"] < 0.97
+    assert clipped["pull"] == pytest.approx(1, abs=0.1)
+    assert 0.04 < clipped["set aside"] < 0.05
+    assert clipped["found"] > 0.99
+    assert large.loc[("clean", "clip=4.0"), "width"] == pytest.approx(clean["width"], rel=0.02)
+    hidden = small.loc[("outliers", "clip=4.0"), "width"] / small.loc[("outliers", "plain"), "width"]
+    assert hidden == pytest.approx(1, abs=0.1)  # as the docstring says: nothing useful
+
+
+def test_outliers_are_seeded_and_the_clean_map_is_kept(robust):
+    clean = robust.calibration.make_map(2000)
+    one = robust.add_outliers(clean)
+    assert one.equals(robust.add_outliers(clean))
+    assert clean.equals(robust.calibration.make_map(2000))
+    for target in robust.calibration.TARGETS:
+        assert (one[target] != clean[target]).mean() == pytest.approx(robust.FRACTION, abs=0.02)
+
+
 @pytest.mark.compiled
 def test_notebook_runs(tmp_path):
     notebook = nbformat.read(ROOT / "examples" / "notebook.ipynb", as_version=4)
