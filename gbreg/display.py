@@ -14,7 +14,7 @@ import pandas as pd
 from gbreg.errors import SpecError
 from gbreg.flat import text as label_text
 from gbreg.keys import find_keys
-from gbreg.problem import IntArray
+from gbreg.problem import ROBUST, IntArray
 from gbreg.suggest import nearest
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ def summary(fit: GroupFit) -> str:
 def facts(fit: GroupFit) -> list[str]:
     """Tell what was fitted, where the rows went, and how it ended; few lines whatever the fit."""
     weights = "" if fit.spec.weights is None else f", weights {_weights(fit)}"
+    errors = f", errors {_errors(fit)}" if fit.spec.cov_type in ROBUST else ""
+    clip = "" if fit.spec.clip is None else f", clip {fit.spec.clip:g}"
     return [
-        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}",
+        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}",
         *_row_lines(fit),
         *_status_lines(fit),
     ]
@@ -62,6 +64,11 @@ def _weights(fit: GroupFit) -> str:
         return "none"
     meaning = " (counts)" if fit.spec.frequency else " (1/sigma^2)" if fit.spec.cov_type == "known" else ""
     return f"{label_text(fit.spec.weights)}{meaning}"
+
+
+def _errors(fit: GroupFit) -> str:
+    spec = fit.spec
+    return f"clustered by {label_text(spec.groups)}" if spec.cov_type == "cluster" else spec.cov_type
 
 
 def _row_lines(fit: GroupFit) -> list[str]:
@@ -177,6 +184,10 @@ class GroupSummary:
             ]
             if fit.spec.cov_type == "known":
                 known += [("chi2", _number(about["chi2"])), ("P(>chi2)", _number(about["chi2_p_value"]))]
+            if fit.spec.cov_type in ROBUST:
+                known.append(("errors", _errors(fit)))
+            if fit.spec.clip is not None:
+                known.append(("rows clipped", str(fit.counts.clipped[0, q])))
             numbers = tidy.iloc[q * p : (q + 1) * p, -6:].map(_number)
             numbers.index = pd.Index(list(map(label_text, fit.terms)))
             numbers.columns = pd.Index(["coef", "std err", letter, f"P>|{letter}|", "[0.025", "0.975]"])

@@ -72,7 +72,7 @@ class GroupFit(Diagnostics):
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Confidence intervals, columns (target, term, "lower" or "upper").
 
-        Of Student's t with df_resid, or of the normal if errors are known.
+        Of Student's t with df_resid if "classical", else of the normal.
 
         Parameters
         ----------

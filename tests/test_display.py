@@ -239,6 +239,17 @@ def test_a_group_shows_what_the_frames_hold() -> None:
     assert f"{fit.params.loc[2, ('y', 'x')]:.5g}" in Tags(fit.group(2)._repr_html_()).text
 
 
+def test_robust_errors_and_clipping_are_named() -> None:
+    data = frame(8).assign(run=lambda f: np.arange(len(f)) % 3)
+    data.loc[data.index[3], "y"] += 1e3
+    fit = fitted(data, cov_type="cluster", groups="run", clip=5.0)
+    assert "y ~ Intercept, x, errors clustered by run, clip 5\n" in repr(fit)
+    shown = repr(fit.group(0))
+    assert "clustered by run" in shown
+    assert f"rows clipped      {fit.nobs_clipped['y'].iloc[0]}" in shown
+    assert ", errors HC3" in repr(fitted(data, cov_type="HC3"))
+
+
 def test_a_group_of_a_weighted_fit_names_the_weights() -> None:
     fit = fitted(frame(2), weights="w", mad=False)
     assert "weights           w\n" in repr(fit.group(0))
