@@ -42,7 +42,7 @@ class GbregAccessor:
         precision: Precision = "auto",
         on_collinear: OnCollinear = "nan",
         clip: float | None = None,
-        clip_iterations: int = 20,
+        clip_iterations: int | None = None,
         mad: bool | None = None,
         sort: bool = True,
         observed: bool = True,

@@ -244,6 +244,10 @@ def read_clusters(frame: pd.DataFrame, groups: object) -> IntArray | None:
                 raise SpecError(
                     "groups= cannot be aligned with the frame: its index differs and has duplicates"
                 )
+            if len(frame) and not values.index.isin(frame.index).any():
+                raise SpecError(
+                    "groups= shares no index label with the frame; for values by position pass an array"
+                )
             values = values.reindex(frame.index)
     elif not isinstance(values, (pd.Index, pd.api.extensions.ExtensionArray)):
         values = np.asarray(values)

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from gbreg import inference, tables
+from gbreg.columns import Part
 from gbreg.errors import SpecError
 from gbreg.problem import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from gbreg.diagnostics import Diagnostics
 
-SAME = 1e-6  # relative difference of sums over the same rows, at most
+SAME = 1e-9  # relative difference of sums over the same rows, at most
 
 
 def compare(fit: Diagnostics, other: Diagnostics) -> pd.DataFrame:
@@ -66,7 +67,22 @@ def _by_size(fit: Diagnostics, other: Diagnostics) -> tuple[Diagnostics, Diagnos
             f"the fits are not nested: {lacking} are terms of the one with terms {list(small.terms)}, "
             f"not of the one with {list(large.terms)}"
         )
+    _check_same_code(small, large)
     return small, large
+
+
+def _check_same_code(small: Diagnostics, large: Diagnostics) -> None:
+    """Columns that code computes are the same if the code is: one of its name may be anything."""
+    for one, other in ((small.spec.linear, large.spec.linear), (small.spec.targets, large.spec.targets)):
+        sources = {column.name: column.source for column in other}
+        for column in one:
+            source = sources.get(column.name)
+            code = column.label is None and not isinstance(column.source, Part)
+            if code and source is not column.source:
+                raise SpecError(
+                    f"{column.name!r} is computed by code that may differ between the fits; "
+                    "give both the same function or expression, or make it a column"
+                )
 
 
 def _check_same_rows(small: Diagnostics, large: Diagnostics) -> None:
@@ -77,6 +93,19 @@ def _check_same_rows(small: Diagnostics, large: Diagnostics) -> None:
     if small.spec.options.intercept == large.spec.options.intercept:
         norms = small.estimates.target_norm, large.estimates.target_norm
         _raise_where(_differ(*norms), small, f"the values of the target differ; {advice}")
+    lengths = _target_length(small), _target_length(large)
+    _raise_where(_differ(*lengths), small, f"the values of the target differ; {advice}")
+
+
+def _target_length(fit: Diagnostics) -> FloatArray:
+    """sqrt(sum w y^2) (g, t); with an intercept, the level is the mean of the target."""
+    e = fit.estimates
+    if not fit.spec.options.intercept:
+        return e.target_norm
+    mean = e.level.copy()
+    for q in range(mean.shape[1]):
+        mean[:, q] += fit.origins.get(len(fit.predictors) + q, 0.0)
+    return np.asarray(np.hypot(e.target_norm, mean * np.sqrt(fit.statistics.shared("wsum"))))
 
 
 def _differ(one: FloatArray, other: FloatArray) -> BoolArray:

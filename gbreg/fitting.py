@@ -63,7 +63,14 @@ def fit_rows(
         def again(problem: Problem) -> Estimates:
             return engine.fit(problem, spec.options, lambda rows: tick(0))
 
-        blocks, parts = clip_outliers(blocks, parts, again, spec.clip, spec.clip_iterations)
+        blocks, parts = clip_outliers(
+            blocks,
+            parts,
+            again,
+            clip=spec.clip,
+            iterations=spec.clip_iterations,
+            drop=spec.options.on_collinear == "drop",
+        )
     if spec.cov_type in ROBUST:
         clusters = sorted_clusters(data, part.layout)
         parts = [add_sandwich(*own, spec.cov_type, clusters, tick) for own in zip(blocks, parts, strict=True)]

@@ -26,6 +26,7 @@ PER_TARGET = (
     "mad",
     "nobs",
     "status",
+    "nobs_clipped",
     "df_resid",
     "ssr",
     "chi2",

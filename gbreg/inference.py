@@ -115,7 +115,7 @@ def chi2_pvalue(statistic: FloatArray, df: FloatArray) -> FloatArray:
 
 
 def sandwich_errors(
-    lower: FloatArray,
+    factor: FloatArray,
     resid_norm: FloatArray,
     wsum: FloatArray,
     norm: FloatArray,
@@ -124,35 +124,29 @@ def sandwich_errors(
 ) -> tuple[FloatArray, FloatArray]:
     """Standard errors and correlations of the coefficients from what `gbreg.sandwich` gives.
 
-    (g, t, p(p+1)/2), (g, t), (g, t), (g, t, k), (g, t, k) -> (g, t, p), (g, t, p(p-1)/2). The
+    (g, t, p p), (g, t), (g, t), (g, t, k), (g, t, k) -> (g, t, p), (g, t, p(p-1)/2). The
     intercept is the level less slopes times ``center``, which is in the caller's units.
     """
     k = norm.shape[2]
     p = k + intercept
+    F = factor.reshape(*factor.shape[:2], p, p).copy()
     with np.errstate(all="ignore"):
         unit = 1 / norm
-        cov = _symmetric(lower, p)
         if intercept:
             side = np.sqrt(wsum)[:, :, None]
-            reach = center * side / norm
             for j in range(k):
-                cov[:, :, 0] -= reach[:, :, j, None] * cov[:, :, 1 + j]
-            for j in range(k):
-                cov[:, :, :, 0] -= reach[:, :, j, None] * cov[:, :, :, 1 + j]
+                F[:, :, 0] -= (center[:, :, j, None] * side / norm[:, :, j, None]) * F[:, :, 1 + j]
             unit = np.concatenate([1 / side, unit], axis=2)
-        root = np.sqrt(np.diagonal(cov, axis1=2, axis2=3))
+        root = np.zeros(F.shape[:3])
+        for j in range(p):
+            root = np.hypot(root, F[:, :, :, j])
         errors = resid_norm[:, :, None] * (root * unit)
         rows, columns = np.tril_indices(p, -1)
-        corr = cov[:, :, rows, columns] / (root[:, :, rows] * root[:, :, columns])
-    return _representable(errors, exact=root == 0), corr
-
-
-def _symmetric(lower: FloatArray, p: int) -> FloatArray:
-    """Matrices (..., p, p) from their lower triangles (..., p(p+1)/2) by rows."""
-    out = np.empty((*lower.shape[:-1], p, p))
-    rows, columns = np.tril_indices(p)
-    out[..., rows, columns] = out[..., columns, rows] = lower
-    return out
+        F = F / root[:, :, :, None]
+        corr = np.zeros((*factor.shape[:2], len(rows)))
+        for j in range(p):
+            corr += F[:, :, rows, j] * F[:, :, columns, j]
+    return _representable(errors, exact=(root == 0) | (resid_norm == 0)[:, :, None]), corr
 
 
 def rsquared(resid_norm: FloatArray, target_norm: FloatArray) -> FloatArray:

@@ -203,7 +203,7 @@ class Estimates:
     dropped: BoolArray  # (g, m, k), predictor is a combination of the earlier ones
     pattern: IntArray  # (t,)
     # per target; (g, t, 0) unless asked for
-    sandwich: FloatArray  # (g, t, p(p+1)/2), robust covariance as `gbreg.sandwich` gives it
+    sandwich: FloatArray  # (g, t, p p), factor of the robust covariance as `gbreg.sandwich` gives it
     limit: FloatArray  # (g, t, 1), of sqrt(w) |r|, beyond which rows were set aside; inf for none
 
     @classmethod

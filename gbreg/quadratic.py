@@ -17,7 +17,6 @@ from gbreg.inference import unpacked
 from gbreg.problem import BoolArray, FloatArray, IntArray
 
 Parts = Sequence[FloatArray]  # a number is their sum, the largest first: integers beyond 2**53
-SEMIDEFINITE = 1e-12  # smaller pivots of a correlation matrix are what rounding left of 0
 SINGULAR = 1e-8  # restrictions whose independent part is smaller have lost half of their digits
 NEAR = 1e-9  # correlations in float64 hold a pivot of this size to seven digits
 
@@ -54,31 +53,17 @@ def fit_factor(xcorr: FloatArray, dropped: BoolArray) -> FloatArray:
 
 
 def sandwich_factor(
-    lower: FloatArray, resid_norm: FloatArray, wsum: FloatArray, norm: FloatArray, intercept: bool
+    factor: FloatArray, resid_norm: FloatArray, wsum: FloatArray, norm: FloatArray, intercept: bool
 ) -> FloatArray:
-    """F (p, p, g) with F F' the covariance of the level and the slopes, as `gbreg.sandwich` gives it.
+    """F (p, p, g) with F F' the covariance of the level and the slopes, in the units of the data.
 
-    (g, p(p+1)/2), (g,), (g,), (g, k). The covariance may be singular, where there are few clusters:
-    a pivot that is rounding noise counts as 0.
+    From what `gbreg.sandwich` gives: (g, p p), (g,), (g,), (g, k).
     """
-    p = norm.shape[1] + int(intercept)
-    rows, columns = np.tril_indices(p)
-    V = np.empty((p, p, len(lower)))
-    V[rows, columns] = V[columns, rows] = lower.T
-    with np.errstate(all="ignore"):
-        sizes = np.sqrt(V[range(p), range(p)])
-        F = np.zeros_like(V)
-        for j in range(p):
-            left = 1 - added(F[j, :j] ** 2, 0)
-            left[np.abs(left) <= SEMIDEFINITE] = 0.0
-            F[j, j] = np.sqrt(left)
-            for i in range(j + 1, p):
-                rest = V[i, j] / sizes[i] / sizes[j] - added(F[i, :j] * F[j, :j], 0)
-                F[i, j] = np.where(F[j, j] > 0, rest / F[j, j], F[j, j])
-        unit = 1 / norm.T
-        if intercept:
-            unit = np.concatenate([1 / np.sqrt(wsum)[None], unit])
-        return F * (sizes * unit * resid_norm)[:, None]
+    unit = 1 / norm.T
+    if intercept:
+        unit = np.concatenate([1 / np.sqrt(wsum)[None], unit])
+    F: FloatArray = np.moveaxis(factor.reshape(len(factor), len(unit), len(unit)), 0, -1)
+    return F * (unit * resid_norm)[:, None]
 
 
 def leverage_root(
@@ -151,7 +136,7 @@ def sandwich_root(F: FloatArray, deviations: FloatArray, groups: IntArray, inter
     out = np.zeros(len(groups))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for j in range(len(F)):
-            out = np.hypot(out, sum(F[i, j][groups] * rows[i] for i in range(j, len(F))))
+            out = np.hypot(out, sum(F[i, j][groups] * rows[i] for i in range(len(F))))
     return out
 
 

@@ -19,9 +19,7 @@ from gbreg.layout import GroupLayout, make_layout
 from gbreg.problem import CovType
 from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY
-from gbreg.rows import (
-    Data,
-)
+from gbreg.rows import Data
 from gbreg.spec import (
     FitSpec,
     Grouping,
@@ -57,7 +55,7 @@ def fit(
     precision: Precision = "auto",
     on_collinear: OnCollinear = "nan",
     clip: float | None = None,
-    clip_iterations: int = 20,
+    clip_iterations: int | None = None,
     mad: bool | None = None,
     sort: bool = True,
     observed: bool = True,
@@ -136,8 +134,8 @@ def fit(
         come back; after half of the iterations it is not estimated anew. See ``nobs_clipped``
         and ``clipped(frame)``. The first fit has all rows: outliers that bend it, many of them
         or far out in a predictor, can hide.
-    clip_iterations : int
-        How often a group is fitted again at most. One that is not stable then is
+    clip_iterations : int, optional
+        How often a group is fitted again at most, by default 20. One that is not stable then is
         ``not_converged`` and keeps the numbers of its last fit.
     mad : bool, optional
         Whether the median absolute deviation of the residuals is computed; by default it is,
@@ -215,10 +213,12 @@ def fit(
         missing=missing,
         cov_type=cov_type,
         clip=clip,
-        clip_iterations=clip_iterations,
+        clip_iterations=20 if clip_iterations is None else clip_iterations,
         groups=_describe(groups),
         weights_type=weights_type,
     )
+    if clip_iterations is not None and clip is None:
+        raise SpecError("clip_iterations= needs clip=, the number of standard deviations kept")
     check_bool("progress", progress)
     engine = get_backend(backend, n_jobs)
     ops = getattr(engine, "rows", NUMPY)
@@ -318,7 +318,8 @@ def _reused(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> Grouping:
 
 def _describe(weights: Any) -> Hashable:
     """Call the weights something: their label, the name of a Series, or their type."""
-    if weights is None or isinstance(weights, (str, int, tuple)):
-        return weights
+    if weights is None or is_label(weights):
+        label: Hashable = weights
+        return label
     name = getattr(weights, "name", None)
-    return type(weights).__name__ if name is None else str(name)
+    return f"{type(weights).__name__}{'' if name is None else f' {name}'} (values)"

@@ -260,7 +260,8 @@ class GroupFit(Diagnostics):
 
         On the frame of the fit, the rows that were set aside, and those beyond the limit of their
         group that took no part for another reason. In groups that are ``not_converged`` these
-        may differ from the rows that were set aside.
+        may differ from the rows that were set aside; in groups that cannot be fitted without
+        those, there are none.
 
         Parameters
         ----------

@@ -28,14 +28,21 @@ Fit = Callable[[Problem], Estimates]
 
 
 def clip_outliers(
-    blocks: Sequence[Pattern], parts: Sequence[Estimates], fit: Fit, clip: float, iterations: int
+    blocks: Sequence[Pattern],
+    parts: Sequence[Estimates],
+    fit: Fit,
+    *,
+    clip: float,
+    iterations: int,
+    drop: bool,
 ) -> tuple[list[Pattern], list[Estimates]]:
     """Set aside rows far from the fit and fit the others again, until the rows set aside are the same.
 
     A row is set aside if sqrt(w) |r| > clip x 1.4826 median(sqrt(w) |r|), the median over all rows of
-    its group, those set aside included: it may come back. After half of the iterations the limit
-    stays as it is: from then on each fit lowers sum min(w r^2, limit^2), which has to end. Groups that
-    could not be fitted, perfect fits and groups whose median is 0 keep all their rows.
+    its group, those set aside included: it may come back. After half of the iterations, and once
+    the fit is perfect, the limit stays as it is: from then on each fit lowers
+    sum min(w r^2, limit^2), which has to end. Groups that could not be fitted, perfect fits and
+    groups whose median is 0 keep all their rows.
 
     Parameters
     ----------
@@ -45,6 +52,8 @@ def clip_outliers(
     fit : callable
         The backend.
     clip : float
+    drop : bool
+        Whether groups with dependent predictors are fitted without these, and so clipped.
     iterations : int
         How often a group is fitted again at most; one that is not stable then has the status
         ``not_converged``, and the numbers of its last fit.
@@ -59,7 +68,7 @@ def clip_outliers(
         for block, own in zip(blocks, parts, strict=True)
         for q in range(len(block.targets))
     ]
-    made = [_clip(target, fit, clip, iterations) for target in targets]
+    made = [_clip(target, fit, clip, iterations, drop) for target in targets]
     return [pattern for pattern, _ in made], [own for _, own in made]
 
 
@@ -82,15 +91,17 @@ class _Target:
         return Problem(frozen(whole.Z[:, [*picked, -1]]), whole.offsets, k, origin)
 
 
-def _clip(target: _Target, fit: Fit, clip: float, iterations: int) -> tuple[Pattern, Estimates]:
+def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -> tuple[Pattern, Estimates]:
     whole, made = target.problem, one_target(target.estimates, target.q)
     keep = np.ones(whole.n_rows, dtype=np.bool_)
     limit = np.full(whole.n_groups, np.inf)
-    asked = np.flatnonzero(_may_clip(made))
+    asked = np.flatnonzero(_fitted(made, drop) & ~_perfect(made))
     for done in range(iterations + 1):
         rows, own = rows_of_groups(whole, asked)
         sizes = scaled_residuals(whole, made, rows, asked[own])
-        limits = limit[asked] if done > iterations // 2 else _limits(sizes, own, len(asked), clip)
+        limits = limit[asked]
+        if done <= iterations // 2:
+            limits = np.where(_perfect(made)[asked], limits, _limits(sizes, own, limits, clip))
         beyond = sizes > limits[own]
         moved = np.zeros(len(asked), dtype=np.bool_)
         moved[own[beyond == keep[rows]]] = True  # set aside and kept, or the other way round
@@ -103,7 +114,7 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int) -> tuple[Patt
         if not len(asked):
             break
         _put(made, fit(subproblem(whole, asked, keep)), asked)
-        asked = asked[_may_clip(made)[asked]]
+        asked = asked[_fitted(made, drop)[asked]]
     clipped = np.bincount(np.searchsorted(whole.offsets, np.flatnonzero(~keep), side="right") - 1)
     return (
         Pattern(
@@ -164,17 +175,23 @@ def scaled_residuals(problem: Problem, estimates: Estimates, rows: IntArray, own
     return sizes
 
 
-def _limits(sizes: FloatArray, own: IntArray, g: int, clip: float) -> FloatArray:
-    """(g,) limit of each group; inf where most rows lie on the fit and there is no scale."""
-    medians = pd.Series(sizes).groupby(own).median().reindex(range(g)).to_numpy(dtype=np.float64)
-    return np.where(medians > 0, clip * NORMAL * medians, np.inf)
+def _limits(sizes: FloatArray, own: IntArray, before: FloatArray, clip: float) -> FloatArray:
+    """(g,) limit of each group; that before where most rows lie on the fit and there is no scale."""
+    medians = pd.Series(sizes).groupby(own).median().reindex(range(len(before))).to_numpy(dtype=np.float64)
+    return np.where(medians > 0, clip * NORMAL * medians, before)
 
 
-def _may_clip(estimates: Estimates) -> BoolArray:
-    fine: BoolArray = (estimates.status[:, 0] == Status.OK) & (
-        (estimates.flags[:, 0] & Flag.PERFECT_FIT) == 0
-    )
-    return fine
+def _fitted(estimates: Estimates, drop: bool) -> BoolArray:
+    """Groups whose residuals have a scale."""
+    fitted: BoolArray = estimates.status[:, 0] == Status.OK
+    if drop:
+        fitted = fitted | (estimates.status[:, 0] == Status.RANK_DEFICIENT)
+    return fitted
+
+
+def _perfect(estimates: Estimates) -> BoolArray:
+    perfect: BoolArray = (estimates.flags[:, 0] & Flag.PERFECT_FIT) > 0
+    return perfect
 
 
 def _put(made: Estimates, part: Estimates, groups: IntArray) -> None:

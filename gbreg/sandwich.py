@@ -12,11 +12,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from gbreg.inference import FULL, unpacked
+from gbreg.inference import FULL
 from gbreg.problem import CovType, Estimates, Flag, FloatArray, IntArray, Problem, Status
 from gbreg.rows import Pattern
 
 CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
+SEMIDEFINITE = 1e-12  # smaller pivots of a correlation matrix are what rounding left of 0
 
 
 def sandwich(
@@ -26,12 +27,15 @@ def sandwich(
     progress: Callable[[int], None],
     clusters: IntArray | None = None,
 ) -> FloatArray:
-    """Covariance of the level and the slopes of each target, in units of their sizes.
+    """Factor F of the covariance F F' of the level and the slopes of each target, in units of their sizes.
 
     B (sum u u') B with bread B = (X'WX)^-1 and scores u = w r x of rows ("HC0") or summed over
     clusters, times n / (n - p) ("HC1"), with w r / sqrt(1 - h) ("HC2") or w r / (1 - h) ("HC3"),
     h the leverage, or times c / (c - 1) (n - 1) / (n - p) for c clusters ("cluster"): MacKinnon and
     White 1985; Cameron and Miller 2015, section II. As statsmodels' WLS.
+
+    With sqrt(w) X = Q R, the covariance is R^-1 (sum Q'e e'Q) R^-T, so predictors that are nearly
+    dependent cost as many digits as they do in a QR decomposition, not twice as many.
 
     Parameters
     ----------
@@ -46,15 +50,14 @@ def sandwich(
 
     Returns
     -------
-    (g, t, p (p + 1) / 2)
-        Lower triangle by rows, (0,0), (1,0), (1,1), ... of the covariance of a = (level, slopes)
-        where a_0 is in units of resid_norm / sqrt(wsum), slope j of resid_norm / norm_j. NaN
-        where coefficients are missing, no degree of freedom is left, a leverage is 1 (HC2, HC3)
-        or there is one cluster only.
+    (g, t, p p)
+        Rows of F for a = (level, slopes), where a_0 is in units of resid_norm / sqrt(wsum), slope j of
+        resid_norm / norm_j. NaN where coefficients are missing, no degree of freedom is left, a
+        leverage is 1 (HC2, HC3) or there is one cluster only.
     """
     g, t = estimates.status.shape
     p = estimates.params.shape[2]
-    out = np.full((g, t, p * (p + 1) // 2), np.nan)
+    out = np.full((g, t, p * p), np.nan)
     for g0, g1 in problem.split(CHUNK_ROWS):
         progress(0)
         part = slice(g0, g1)
@@ -62,23 +65,22 @@ def sandwich(
         own = np.repeat(np.arange(g1 - g0), np.diff(problem.offsets[g0 : g1 + 1]))
         with np.errstate(all="ignore"):
             side = np.sqrt(problem.w[rows])
-            unit = _unit_design(problem, estimates, part, rows, own, side)
-            bread = _unit_bread(estimates, part)
-            near = _near(unit, bread, own) if cov_type in ("HC2", "HC3") else None
+            Q, inverse = _orthonormal(_unit_design(problem, estimates, part, rows, own, side), own, g1 - g0)
+            near = _near(Q) if cov_type in ("HC2", "HC3") else None
             for q in range(t):
+                norm = estimates.resid_norm[part, q]
                 scores = side * _residuals(problem, estimates, q, part, rows, own)
-                scores /= estimates.resid_norm[part, q][own]
+                scores /= np.where(norm > 0, norm, 1.0)[own]
                 if near is not None:
                     scores /= np.sqrt(near) if cov_type == "HC2" else near
                 groups = own
-                columns = [scores * column for column in unit]
+                columns = [scores * column for column in Q]
                 if clusters is not None:
                     columns, groups = _summed(columns, own, clusters[rows])
                 meat = _products(columns, groups, g1 - g0)
                 meat *= _correction(estimates, part, cov_type, groups)
-                out[part, q] = _between(bread, meat)
-        nothing = (estimates.resid_norm[part] == 0) & (estimates.rank[part] == p)
-        out[part][nothing & (estimates.nobs[part] > p)] = 0.0
+                factor = _product(inverse, semidefinite_factor(meat))
+                out[part, q] = np.moveaxis(factor, -1, 0).reshape(g1 - g0, p * p)
     return out
 
 
@@ -92,50 +94,49 @@ def add_sandwich(
     """With the covariances of the targets of a block, and a flag where there should be one but is not."""
     if clusters is not None and block.keep is not None:
         clusters = clusters[block.keep]
-    lower = sandwich(block.problem, estimates, cov_type, progress, clusters)
-    none = (estimates.status == Status.OK) & np.isnan(lower).any(axis=2)
+    factor = sandwich(block.problem, estimates, cov_type, progress, clusters)
+    none = (estimates.status == Status.OK) & np.isnan(factor).any(axis=2)
     flags = estimates.flags | np.where(none, Flag.NO_ROBUST_ERRORS, 0).astype(np.uint8)
-    return replace(estimates, sandwich=lower, flags=flags)
+    return replace(estimates, sandwich=factor, flags=flags)
 
 
 def _unit_design(
     problem: Problem, estimates: Estimates, part: slice, rows: slice, own: IntArray, side: FloatArray
 ) -> list[FloatArray]:
-    """Columns (n,) of sqrt(w) X about the means, each of length 1 in each group.
-
-    Without what rounding left of the mean in the centre, which for a far origin is not little.
-    """
+    """Columns (n,) of sqrt(w) X about the centre as it is stored, each of length about 1 in each group."""
     columns = []
-    intercept = estimates.params.shape[2] > problem.n_predictors
-    if intercept:
+    if estimates.params.shape[2] > problem.n_predictors:
         columns.append(side / np.sqrt(estimates.wsum[part, 0])[own])
     for j, x in enumerate(problem.X):
         deviation = x[rows] - estimates.center[part, 0, j][own]
-        if intercept:
-            share = columns[0] * columns[0]
-            deviation -= np.bincount(own, share * deviation, minlength=part.stop - part.start)[own]
         columns.append(deviation * side / estimates.norm[part, 0, j][own])
     return columns
 
 
-def _unit_bread(estimates: Estimates, part: slice) -> FloatArray:
-    """(p, p, g) inverse of the products of the unit columns: with an intercept, 1 and the slopes' block."""
-    norm = estimates.norm[part, 0].T
-    k, p = len(norm), estimates.params.shape[2]
-    size = estimates.root[part, 0].T[p - k :] * norm
-    corr = unpacked(estimates.corr[part, 0], p)[p - k :, p - k :]
-    bread = np.zeros((p, p, norm.shape[1]))
-    bread[0, 0] = 1.0
-    bread[p - k :, p - k :] = size[:, None] * size[None, :] * corr
-    return bread
+def _orthonormal(columns: list[FloatArray], own: IntArray, g: int) -> tuple[list[FloatArray], FloatArray]:
+    """Q of the columns of each group, by modified Gram-Schmidt, and R^-1 (p, p, g).
+
+    Golub and Van Loan, Matrix Computations, section 5.2.
+    """
+    p = len(columns)
+    Q: list[FloatArray] = []
+    inverse = np.zeros((p, p, g))
+    for j, column in enumerate(columns):
+        along = np.zeros((p, g))
+        for i, unit in enumerate(Q):
+            along[i] = np.bincount(own, unit * column, minlength=g)
+            column = column - along[i][own] * unit
+        length = np.sqrt(np.bincount(own, column * column, minlength=g))
+        Q.append(column / length[own])
+        for i in range(j):
+            inverse[i, j] = -sum((inverse[i, m] * along[m] for m in range(i, j)), np.zeros(g)) / length
+        inverse[j, j] = 1 / length
+    return Q, inverse
 
 
-def _near(unit: list[FloatArray], bread: FloatArray, own: IntArray) -> FloatArray:
+def _near(Q: list[FloatArray]) -> FloatArray:
     """(n,) 1 - leverage; NaN where the leverage is 1 but for rounding."""
-    leverage = np.zeros(len(own))
-    for i, j in _pairs(len(unit)):
-        leverage += (1 if i == j else 2) * bread[i, j][own] * unit[i] * unit[j]
-    near = 1 - leverage
+    near = 1 - sum((column * column for column in Q), np.zeros(len(Q[0])))
     return np.where(near > FULL, near, np.nan)
 
 
@@ -148,6 +149,10 @@ def _residuals(
     resid = problem.Y[q, rows] - estimates.level[part, q][own]
     for j, x in enumerate(problem.X):
         resid -= slopes[own, j] * (x[rows] - estimates.center[part, 0, j][own])
+    if estimates.params.shape[2] > k:  # their mean is what the level was rounded by
+        w = problem.w[rows]
+        g = part.stop - part.start
+        resid -= (np.bincount(own, w * resid, minlength=g) / estimates.wsum[part, 0])[own]
     return resid
 
 
@@ -183,11 +188,24 @@ def _correction(estimates: Estimates, part: slice, cov_type: str, own: IntArray)
     return (n if cov_type == "HC1" else left) / left
 
 
-def _between(bread: FloatArray, meat: FloatArray) -> FloatArray:
-    """Lower triangle of bread meat bread, (g, p (p + 1) / 2)."""
-    rows, columns = np.tril_indices(len(bread))
-    lower: FloatArray = _product(_product(bread, meat), bread)[rows, columns].T
-    return lower
+def semidefinite_factor(A: FloatArray) -> FloatArray:
+    """Lower L (p, p, g) with L L' = A, by Cholesky; a pivot that is rounding noise counts as 0."""
+    p = len(A)
+    sizes = np.sqrt(A[range(p), range(p)])
+    L = np.zeros_like(A)
+    unit = np.where(sizes > 0, 1 / sizes, np.where(sizes == 0, 0.0, np.nan))
+    for j in range(p):
+        left = np.where(unit[j] == 0, 0.0, 1.0) * (unit[j] * 0 + 1)
+        for m in range(j):
+            left = left - L[j, m] * L[j, m]
+        left[np.abs(left) <= SEMIDEFINITE] = 0.0
+        L[j, j] = np.sqrt(left)
+        for i in range(j + 1, p):
+            rest = A[i, j] * unit[i] * unit[j]
+            for m in range(j):
+                rest = rest - L[i, m] * L[j, m]
+            L[i, j] = np.where(L[j, j] > 0, rest / L[j, j], L[j, j])
+    return L * sizes[:, None]
 
 
 def _product(A: FloatArray, B: FloatArray) -> FloatArray:

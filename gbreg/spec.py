@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from math import inf
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from gbreg.columns import Column, is_label, is_label_list
@@ -191,10 +193,10 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def check_clip(clip: object, iterations: object) -> None:
     if clip is not None and (
-        isinstance(clip, bool) or not isinstance(clip, (int, float)) or not 1 <= clip < float("inf")
+        isinstance(clip, bool) or not isinstance(clip, Real) or not 1 <= float(clip) < inf
     ):
         raise SpecError(f"clip must be a number of standard deviations, at least 1, got {clip!r}")
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+    if isinstance(iterations, bool) or not isinstance(iterations, Integral) or iterations < 1:
         raise SpecError(f"clip_iterations must be a positive integer, got {iterations!r}")
 
 

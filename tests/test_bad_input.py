@@ -196,7 +196,7 @@ def test_spoilt_groups_that_can_be_fitted_are_exact(backend: str, name: str) -> 
     assert fit.status["y"].tolist() == ["ok"] * 3
     assert flags(fit, "b") == set(case.flags)
     got = fit.accounting(per_group=True).loc["b", "y"].to_dict()
-    lost = {"missing": 0, "infinite": 0, "zero_weight": 0, "not_selected": 0} | case.counts
+    lost = {"missing": 0, "infinite": 0, "clipped": 0, "zero_weight": 0, "not_selected": 0} | case.counts
     assert got == lost | {"rows": N, "used": N - sum(lost.values())}
 
     b = frame[frame["g"] == "b"]

@@ -132,6 +132,36 @@ def test_groups_that_keep_all_their_rows():
     assert fit.nobs_clipped["y"].sum() == 0
 
 
+def test_rows_on_a_line_that_is_fitted_perfectly_without_the_others_come_back():
+    rng = np.random.default_rng(8)
+    parts = []
+    for g in range(200):
+        x = rng.normal(size=12)
+        y = 2 * x + 1
+        y[rng.choice(12, 3, replace=False)] += rng.normal(size=3) * 6
+        parts.append(pd.DataFrame({"g": g, "x": x, "y": y}))
+    frame = pd.concat(parts, ignore_index=True)
+    fit = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], clip=1.5)
+    stable = fit.status["y"] == "ok"
+    aside = fit.clipped(frame)["y"].groupby(frame["g"]).sum()
+    np.testing.assert_array_equal(aside[stable], fit.nobs_clipped["y"][stable])
+    perfect = fit.flags["y"]["perfect_fit"]
+    assert perfect.sum() > 20
+    off = (np.abs(frame["y"] - 2 * frame["x"] - 1) > 1e-9).groupby(frame["g"]).sum()
+    assert (fit.nobs_clipped["y"][perfect] <= off[perfect]).all()
+
+
+def test_dependent_predictors_are_clipped_if_the_later_goes():
+    frame = make_frame()
+    call = {**CALL, "linear": ["x", ("twice", lambda f: 2 * f["x"])], "on_collinear": "drop"}
+    with pytest.warns(GbregWarning, match="rank_deficient"):
+        fit = frame.gbreg.fit(**call)
+    want = frame.gbreg.fit(**{**CALL, "linear": ["x"]})
+    np.testing.assert_allclose(fit.params["y"][["Intercept", "x"]], want.params["y"], rtol=1e-9)
+    pd.testing.assert_frame_equal(fit.nobs_clipped, want.nobs_clipped)
+    assert fit.nobs_clipped["y"].sum() > 0
+
+
 def test_what_is_not_stable_says_so():
     frame = make_frame()
     with pytest.warns(GbregWarning, match="not_converged"):
@@ -157,6 +187,11 @@ def test_names_of_what_cannot_be():
     fit = frame.gbreg.fit(**{**CALL, "weights": frame["w"].to_numpy()})
     with pytest.raises(SpecError, match="give weights="):
         fit.clipped(frame)
+    named = frame.gbreg.fit(**{**CALL, "weights": frame["w"] * 2})  # called like a column, but another one
+    with pytest.raises(SpecError, match="give weights="):
+        named.clipped(frame)
+    with pytest.raises(SpecError, match="clip_iterations= needs clip="):
+        frame.gbreg.fit(**{**CALL, "clip": None}, clip_iterations=3)
     pd.testing.assert_frame_equal(fit.clipped(frame, weights="w"), frame.gbreg.fit(**CALL).clipped(frame))
 
 

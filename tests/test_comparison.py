@@ -141,3 +141,28 @@ def test_what_cannot_be_compared() -> None:
             fit.compare(other)
     with pytest.raises(SpecError, match="compare needs cov_type='classical', this fit has 'known'"):
         fitted(["x", "z"], weights="w", cov_type="known").compare(fit)
+
+
+def test_other_rows_are_found_whatever_the_intercepts_are() -> None:
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"g": np.repeat([0, 1], 40), "x": rng.normal(size=80), "y": rng.normal(size=80)})
+    first = np.arange(80) % 2 == 0
+    one = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], where=first)
+    other = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], where=~first, intercept=False)
+    with pytest.raises(gbreg.SpecError, match="the values of the target differ"):
+        one.compare(other)
+    same = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], where=first, intercept=False)
+    assert one.compare(same)["y"]["f"].notna().all()
+
+
+def test_code_of_one_name_may_be_other_code() -> None:
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(
+        {"g": 0, "x": rng.normal(size=40), "z": rng.normal(size=40), "y": rng.normal(size=40)}
+    )
+    square = ("u", lambda f: f["x"] ** 2)
+    large = frame.gbreg.fit(by="g", linear=[square, "z"], targets=["y"])
+    assert frame.gbreg.fit(by="g", linear=[square], targets=["y"]).compare(large)["y"]["f"].notna().all()
+    other = frame.gbreg.fit(by="g", linear=[("u", lambda f: f["x"])], targets=["y"])
+    with pytest.raises(gbreg.SpecError, match="'u' is computed by code that may differ"):
+        other.compare(large)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from mpmath import mp
 
 import gbreg
 from gbreg import sandwich
@@ -199,6 +200,64 @@ def test_a_far_origin_costs_no_digits(cov_type):
     same = near.gbreg.fit(**call, groups=groups).bse["y"]
     np.testing.assert_allclose(got[["x", "z"]], same[["x", "z"]], rtol=1e-11)
     np.testing.assert_allclose(same, want, rtol=1e-6)  # rounded x
+
+
+def exact_errors(rows: pd.DataFrame, cov_type: str) -> list[float]:
+    """By 60 digits of mpmath."""
+    with mp.workdps(60):
+        X = mp.matrix([[1.0, a, b] for a, b in zip(rows["x"], rows["z"], strict=True)])
+        y, w = mp.matrix(rows["y"].tolist()), [mp.mpf(value) for value in rows["w"]]
+        A = (X.T * mp.diag(w) * X) ** -1
+        resid = y - X * (A * (X.T * mp.diag(w) * y))
+        meat = mp.zeros(3, 3)
+        for i in range(len(w)):
+            row = X[i, :].T
+            near = 1 - w[i] * (row.T * A * row)[0]
+            score = w[i] * resid[i] / (near if cov_type == "HC3" else 1)
+            meat += score**2 * (row * row.T)
+        made = A * meat * A
+        return [float(mp.sqrt(made[i, i])) for i in range(3)]
+
+
+@pytest.mark.parametrize(("apart", "rtol"), [(1e-3, 1e-12), (1e-5, 1e-10), (1e-7, 1e-8)])
+@pytest.mark.parametrize("cov_type", ["HC0", "HC3"])
+def test_nearly_dependent_predictors_cost_no_more_digits_than_they_must(cov_type, apart, rtol):
+    """About the rounding of the data over ``apart``, which is what they differ by."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=25)
+    frame = pd.DataFrame({"g": 0, "x": x, "z": x + apart * rng.normal(size=25), "w": rng.uniform(0.5, 2, 25)})
+    frame["y"] = x + rng.normal(size=25)
+    fit = frame.gbreg.fit(by="g", linear=["x", "z"], targets=["y"], weights="w", cov_type=cov_type)
+    np.testing.assert_allclose(fit.bse["y"].iloc[0], exact_errors(frame, cov_type), rtol=rtol)
+
+
+@pytest.mark.parametrize("level", [1e12, 4e15])
+@pytest.mark.parametrize("cov_type", ["HC0", "HC3"])
+def test_a_target_far_from_zero_costs_no_digits(cov_type, level):
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"g": 0, "x": rng.normal(size=25), "z": rng.normal(size=25), "w": 1.0})
+    frame["y"] = level + np.round(4 * frame["x"] + 2 * rng.normal(size=25))
+    fit = frame.gbreg.fit(by="g", linear=["x", "z"], targets=["y"], weights="w", cov_type=cov_type)
+    np.testing.assert_allclose(fit.bse["y"].iloc[0], exact_errors(frame, cov_type), rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_more_restrictions_than_clusters_tell_nothing(seed):
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.normal(size=(30, 3)) + 100, columns=list("abd"))
+    frame = frame.assign(y=frame["a"] + rng.normal(size=30), g=0, run=np.arange(30) % 3)
+    call = {"by": "g", "linear": list("abd"), "targets": ["y"], "intercept": False}
+    fit = frame.gbreg.fit(**call, cov_type="cluster", groups="run")
+    assert fit.wald_test("a = 1, b = 0, d = 0")["y"]["statistic"].isna().all()
+    assert fit.wald_test("a = 1")["y"]["statistic"].notna().all()
+
+
+def test_no_errors_of_constant_targets_either_where_there_are_none():
+    frame = make_frame().assign(y=3.0, run=1)
+    call = {"by": "g", "linear": ["x"], "targets": ["y", "v"], "weights": "w"}
+    fit = frame.gbreg.fit(**call, cov_type="cluster", groups="run")
+    assert fit.bse.isna().all(axis=None)
+    assert fit.flags["y"]["no_robust_errors"].all()
 
 
 def test_groups_of_any_size_and_order_are_fitted_alike(monkeypatch):
