@@ -199,7 +199,7 @@ class GroupSummary:
         for target, known, numbers in self.tables():
             words = [f"{name:<18}{value}" for name, value in known[:2]]
             cells = [f"{name:<18}{value:<20}" for name, value in known[2:]]
-            pairs = [f"{cells[i]}  {cells[i + 1]}".rstrip() for i in range(0, len(cells), 2)]
+            pairs = ["  ".join(cells[i : i + 2]).rstrip() for i in range(0, len(cells), 2)]
             lines = [f"target {target}, group {self.key!r}", *words, *pairs, "", numbers.to_string()]
             blocks.append("\n".join(lines))
         return "\n\n".join(blocks)

@@ -248,6 +248,9 @@ def test_robust_errors_and_clipping_are_named() -> None:
     assert "clustered by run" in shown
     assert f"rows clipped      {fit.nobs_clipped['y'].iloc[0]}" in shown
     assert ", errors HC3" in repr(fitted(data, cov_type="HC3"))
+    for options in ({"clip": 5.0}, {"cov_type": "HC1"}):  # an odd number of facts
+        lines = repr(fitted(data, **options).group(0)).splitlines()
+        assert any("rows clipped" in line or "errors            HC1" in line for line in lines)
 
 
 def test_a_group_of_a_weighted_fit_names_the_weights() -> None:
