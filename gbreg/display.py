@@ -43,7 +43,12 @@ def html(fit: GroupFit) -> str:
 
 
 def summary(fit: GroupFit) -> str:
-    return f"{fit.n_groups:,} groups, {len(fit.targets)} targets, backend {fit.backend}"
+    counts = _counted(fit.n_groups, "group"), _counted(len(fit.targets), "target")
+    return f"{', '.join(counts)}, backend {fit.backend}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def facts(fit: GroupFit) -> list[str]:

@@ -177,12 +177,15 @@ def predict(
     frame: pd.DataFrame,
     *,
     interval: str | None,
-    alpha: float,
+    alpha: float | None,
     weights: Any,
     missing: str,
     by: Any,
 ) -> pd.DataFrame:
     """See `GroupFit.predict`."""
+    if alpha is not None and interval is None:
+        raise SpecError("alpha= is of an interval; give interval= too")
+    alpha = 0.05 if alpha is None else alpha
     check_fraction("alpha", alpha)
     if interval is not None:
         check_choice("interval", interval, get_args(Interval))

@@ -199,7 +199,7 @@ class GroupFit(Diagnostics):
         frame: pd.DataFrame,
         *,
         interval: Interval | None = None,
-        alpha: float = 0.05,
+        alpha: float | None = None,
         weights: Any = None,
         missing: Literal["nan", "raise"] = "nan",
         by: Any = None,
@@ -214,8 +214,8 @@ class GroupFit(Diagnostics):
             Bounds of the fitted value, or of a new observation; columns are then (target,
             "fitted", "lower" or "upper"). NaN where errors are, and where one predictor is so
             nearly a combination of others (1 - R2 below 1e-9) that stored correlations do not tell.
-        alpha : float
-            1 minus the coverage of the interval, between 0 and 1.
+        alpha : float, optional
+            1 minus the coverage of the interval, between 0 and 1; default 0.05.
         weights : label, Series or array, optional
             Of the new observations of a prediction interval, in the unit of the weights of the
             fit: their variance is scale / weight (1 / weight if known). Default 1, as statsmodels.

@@ -66,7 +66,7 @@ def test_one_screen_tells_what_was_fitted_and_what_became_of_the_rows() -> None:
     with pytest.warns(gbreg.GbregWarning):
         fit = fitted(data, weights="w", where=data["y"].index != 30)
     got = repr(fit)
-    assert "GroupFit: 1,199 groups, 1 targets, backend numpy" in got
+    assert "GroupFit: 1,199 groups, 1 target, backend numpy" in got
     assert "y ~ Intercept, x, weights w" in got
     used = 7200 - 7 - 2 - 1 - 3 - 1
     assert (

@@ -193,6 +193,8 @@ def test_wrong_intervals_and_weights() -> None:
         SpecError, match=r"interval must be one of \['confidence', 'prediction'\], got 'predict'"
     ):
         fit.predict(frame, interval="predict")
+    with pytest.raises(SpecError, match="alpha= is of an interval"):
+        fit.predict(frame, alpha=0.1)
     for alpha in (0, 1, 95, "0.05"):
         with pytest.raises(SpecError, match=f"alpha must be between 0 and 1, got {alpha!r}"):
             fit.predict(frame, interval="confidence", alpha=alpha)
