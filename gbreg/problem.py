@@ -160,6 +160,21 @@ class Problem:
             g0 = g1
 
 
+def residuals(problem: Problem, estimates: Estimates, q: int, rows: Any, own: IntArray) -> FloatArray:
+    """Of target q at these rows (an index of Z), whose groups are ``own``.
+
+    Deviations from the centre lose no digits. A dropped predictor counts as 0.
+    """
+    k = problem.n_predictors
+    Z = problem.Z[rows]
+    slopes = estimates.params[:, q, estimates.params.shape[2] - k :]
+    slopes = np.where(estimates.dropped[:, 0], 0.0, slopes)
+    resid: FloatArray = Z[:, k + q] - estimates.level[own, q]
+    for j in range(k):
+        resid -= slopes[own, j] * (Z[:, j] - estimates.center[own, 0, j])
+    return resid
+
+
 def frozen(values: NDArray[Any]) -> NDArray[Any]:
     """A read-only C-contiguous array that owns its data (copies if it must)."""
     out = np.ascontiguousarray(values)

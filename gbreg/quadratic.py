@@ -21,17 +21,20 @@ SINGULAR = 1e-8  # restrictions whose independent part is smaller have lost half
 NEAR = 1e-9  # correlations in float64 hold a pivot of this size to seven digits
 
 
-def cholesky(C: FloatArray) -> FloatArray:
-    """Lower G (k, k, g) with G G' = C, of correlations (k, k, g); NaN where a pivot is below `NEAR`.
+def cholesky(C: FloatArray, smallest: float = NEAR, otherwise: float = np.nan) -> FloatArray:
+    """Lower G (k, k, g) with G G' = C, of correlations (k, k, g).
 
-    Golub and Van Loan, Matrix Computations, section 4.2.
+    Golub and Van Loan, Matrix Computations, section 4.2. A pivot that is not above ``smallest``
+    gives a column of ``otherwise``: NaN for what is then not known, 0 for what is singular.
     """
     G = np.zeros_like(C)
     for j in range(len(C)):
         pivot = C[j, j] - added(G[j, :j] ** 2, 0)
-        G[j, j] = np.sqrt(np.where(pivot > NEAR, pivot, np.nan))
+        low = pivot <= smallest
+        G[j, j] = np.where(low, otherwise, np.sqrt(np.where(low, np.nan, pivot)))
         for i in range(j + 1, len(C)):
-            G[i, j] = (C[i, j] - added(G[i, :j] * G[j, :j], 0)) / G[j, j]
+            rest = C[i, j] - added(G[i, :j] * G[j, :j], 0)
+            G[i, j] = np.where(low, otherwise, rest / np.where(low, np.nan, G[j, j]))
     return G
 
 

@@ -19,6 +19,7 @@ from gbreg.problem import (
     Problem,
     Status,
     frozen,
+    residuals,
 )
 from gbreg.rows import Pattern
 
@@ -98,7 +99,8 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -
     asked = np.flatnonzero(_fitted(made, drop) & ~_perfect(made))
     for done in range(iterations + 1):
         rows, own = rows_of_groups(whole, asked)
-        sizes = scaled_residuals(whole, made, rows, asked[own])
+        with np.errstate(all="ignore"):
+            sizes = np.sqrt(whole.w[rows]) * np.abs(residuals(whole, made, 0, rows, asked[own]))
         limits = limit[asked]
         if done <= iterations // 2:
             limits = np.where(_perfect(made)[asked], limits, _limits(sizes, own, limits, clip))
@@ -157,22 +159,6 @@ def subproblem(problem: Problem, groups: IntArray, keep: BoolArray) -> Problem:
         n_predictors=problem.n_predictors,
         origin=None if problem.origin is None else frozen(problem.origin[groups]),
     )
-
-
-def scaled_residuals(problem: Problem, estimates: Estimates, rows: IntArray, own: IntArray) -> FloatArray:
-    """sqrt(w) |r| of the only target; ``own`` is the group of each row."""
-    k = problem.n_predictors
-    Z = problem.Z[rows]
-    slopes = estimates.params[:, 0, estimates.params.shape[2] - k :]
-    with np.errstate(all="ignore"):
-        resid = Z[:, k] - estimates.level[own, 0]
-        for j in range(k):
-            slope = slopes[own, j]
-            if estimates.dropped[:, 0, j].any():
-                slope = np.where(estimates.dropped[own, 0, j], 0.0, slope)
-            resid -= slope * (Z[:, j] - estimates.center[own, 0, j])
-        sizes: FloatArray = np.sqrt(Z[:, -1]) * np.abs(resid)
-    return sizes
 
 
 def _limits(sizes: FloatArray, own: IntArray, before: FloatArray, clip: float) -> FloatArray:

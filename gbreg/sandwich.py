@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from gbreg.inference import FULL
-from gbreg.problem import CovType, Estimates, Flag, FloatArray, IntArray, Problem, Status
+from gbreg.problem import CovType, Estimates, Flag, FloatArray, IntArray, Problem, Status, residuals
+from gbreg.quadratic import cholesky
 from gbreg.rows import Pattern
 
 CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
@@ -69,7 +70,7 @@ def sandwich(
             near = _near(Q) if cov_type in ("HC2", "HC3") else None
             for q in range(t):
                 norm = estimates.resid_norm[part, q]
-                scores = side * _residuals(problem, estimates, q, part, rows, own)
+                scores = side * _centred_residuals(problem, estimates, q, part, rows, own)
                 scores /= np.where(norm > 0, norm, 1.0)[own]
                 if near is not None:
                     scores /= np.sqrt(near) if cov_type == "HC2" else near
@@ -79,7 +80,7 @@ def sandwich(
                     columns, groups = _summed(columns, own, clusters[rows])
                 meat = _products(columns, groups, g1 - g0)
                 meat *= _correction(estimates, part, cov_type, groups)
-                factor = _product(inverse, semidefinite_factor(meat))
+                factor = _product(inverse, _factor(meat))
                 out[part, q] = np.moveaxis(factor, -1, 0).reshape(g1 - g0, p * p)
     return out
 
@@ -140,19 +141,14 @@ def _near(Q: list[FloatArray]) -> FloatArray:
     return np.where(near > FULL, near, np.nan)
 
 
-def _residuals(
+def _centred_residuals(
     problem: Problem, estimates: Estimates, q: int, part: slice, rows: slice, own: IntArray
 ) -> FloatArray:
-    """(n,) of target q; deviations from the centre lose no digits."""
-    k = problem.n_predictors
-    slopes = estimates.params[part, q, estimates.params.shape[2] - k :]
-    resid = problem.Y[q, rows] - estimates.level[part, q][own]
-    for j, x in enumerate(problem.X):
-        resid -= slopes[own, j] * (x[rows] - estimates.center[part, 0, j][own])
-    if estimates.params.shape[2] > k:  # their mean is what the level was rounded by
-        w = problem.w[rows]
-        g = part.stop - part.start
-        resid -= (np.bincount(own, w * resid, minlength=g) / estimates.wsum[part, 0])[own]
+    """(n,) of target q; with an intercept, their mean is what the level was rounded by."""
+    resid = residuals(problem, estimates, q, rows, own + part.start)
+    if estimates.params.shape[2] > problem.n_predictors:
+        sums = np.bincount(own, problem.w[rows] * resid, minlength=part.stop - part.start)
+        resid -= (sums / estimates.wsum[part, 0])[own]
     return resid
 
 
@@ -188,24 +184,11 @@ def _correction(estimates: Estimates, part: slice, cov_type: str, own: IntArray)
     return (n if cov_type == "HC1" else left) / left
 
 
-def semidefinite_factor(A: FloatArray) -> FloatArray:
-    """Lower L (p, p, g) with L L' = A, by Cholesky; a pivot that is rounding noise counts as 0."""
-    p = len(A)
-    sizes = np.sqrt(A[range(p), range(p)])
-    L = np.zeros_like(A)
-    unit = np.where(sizes > 0, 1 / sizes, np.where(sizes == 0, 0.0, np.nan))
-    for j in range(p):
-        left = np.where(unit[j] == 0, 0.0, 1.0) * (unit[j] * 0 + 1)
-        for m in range(j):
-            left = left - L[j, m] * L[j, m]
-        left[np.abs(left) <= SEMIDEFINITE] = 0.0
-        L[j, j] = np.sqrt(left)
-        for i in range(j + 1, p):
-            rest = A[i, j] * unit[i] * unit[j]
-            for m in range(j):
-                rest = rest - L[i, m] * L[j, m]
-            L[i, j] = np.where(L[j, j] > 0, rest / L[j, j], L[j, j])
-    return L * sizes[:, None]
+def _factor(A: FloatArray) -> FloatArray:
+    """Lower L (p, p, g) with L L' = A, which may be singular, as where there are few clusters."""
+    sizes = np.sqrt(A[range(len(A)), range(len(A))])
+    unit = 1 / np.where(sizes == 0, 1.0, sizes)
+    return cholesky(A * unit[:, None] * unit, smallest=SEMIDEFINITE, otherwise=0.0) * sizes[:, None]
 
 
 def _product(A: FloatArray, B: FloatArray) -> FloatArray:

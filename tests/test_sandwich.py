@@ -162,15 +162,18 @@ def test_clusters_are_given_as_keys_are(kind):
     pd.testing.assert_frame_equal(frame.gbreg.fit(**call, groups=given[kind]).bse, want)
 
 
+def errors(frame: pd.DataFrame, cov_type: str) -> pd.DataFrame:
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w", "cov_type": cov_type}
+    return frame.gbreg.fit(**call, groups="run" if cov_type == "cluster" else None).bse["y"]
+
+
 @pytest.mark.parametrize("cov_type", [*HC, "cluster"])
 def test_units_only_scale_the_errors(cov_type):
     """Powers of two change no bit of what is computed in units of the columns' sizes."""
     frame = make_frame()
-    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w", "cov_type": cov_type}
-    groups = "run" if cov_type == "cluster" else None
-    want = frame.gbreg.fit(**call, groups=groups).bse["y"]
+    want = errors(frame, cov_type)
     scaled = frame.assign(x=frame["x"] * 2.0**100, y=frame["y"] * 2.0**-100, w=frame["w"] * 2.0**40)
-    got = scaled.gbreg.fit(**call, groups=groups).bse["y"]
+    got = errors(scaled, cov_type)
     np.testing.assert_array_equal(got["z"], want["z"] * 2.0**-100)
     np.testing.assert_array_equal(got["x"], want["x"] * 2.0**-200)
 
@@ -178,11 +181,9 @@ def test_units_only_scale_the_errors(cov_type):
 @pytest.mark.parametrize("cov_type", [*HC, "cluster"])
 def test_sizes_whose_squares_no_float_holds(cov_type):
     frame = make_frame()
-    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w", "cov_type": cov_type}
-    groups = "run" if cov_type == "cluster" else None
-    want = frame.gbreg.fit(**call, groups=groups).bse["y"]
+    want = errors(frame, cov_type)
     scaled = frame.assign(x=frame["x"] * 2.0**300, y=frame["y"] * 2.0**-300, w=frame["w"] * 2.0**400)
-    got = scaled.gbreg.fit(**call, groups=groups).bse["y"]
+    got = errors(scaled, cov_type)
     np.testing.assert_allclose(got["z"], want["z"] * 2.0**-300, rtol=1e-10)
     np.testing.assert_allclose(got["x"], want["x"] * 2.0**-600, rtol=1e-10)
 
