@@ -45,6 +45,7 @@ def _check_alike(fit: Diagnostics, other: Diagnostics) -> None:
     if not isinstance(other, type(fit)):
         raise SpecError(f"compare takes another GroupFit, got {type(other).__name__}")
     for one in (fit, other):
+        one.spec.need_least_squares("compare")
         one.spec.need("classical", "compare")
     if fit.targets != other.targets:
         raise SpecError(f"the fits have targets {list(fit.targets)} and {list(other.targets)}")

@@ -137,6 +137,7 @@ class Diagnostics:
     @property
     def rsquared_adj(self) -> pd.DataFrame:
         """R2 adjusted for degrees of freedom, 1 - (1 - R2) (n - intercept) / df_resid."""
+        self.spec.need_least_squares("rsquared_adj")
         return self._by_target(self.statistics.rsquared_adj)
 
     @property
@@ -145,28 +146,33 @@ class Diagnostics:
 
         Needs ``cov_type="classical"``; `GroupFit.wald_test` has the chi2 of known errors.
         """
+        self.spec.need_least_squares("fvalue")
         self.spec.need("classical", "fvalue")
         return self._by_target(self.statistics.fvalue)
 
     @property
     def f_pvalue(self) -> pd.DataFrame:
         """Probability of a larger `fvalue`."""
+        self.spec.need_least_squares("f_pvalue")
         self.spec.need("classical", "f_pvalue")
         return self._by_target(self.statistics.f_pvalue)
 
     @property
     def llf(self) -> pd.DataFrame:
         """Gaussian log-likelihood, as statsmodels' WLS; NaN for perfect and saturated fits."""
+        self.spec.need_least_squares("llf")
         return self._by_target(self.statistics.llf)
 
     @property
     def aic(self) -> pd.DataFrame:
         """Akaike's information criterion, -2 llf + 2 rank."""
+        self.spec.need_least_squares("aic")
         return self._by_target(self.statistics.aic)
 
     @property
     def bic(self) -> pd.DataFrame:
         """Schwarz's information criterion, -2 llf + log(nobs) rank."""
+        self.spec.need_least_squares("bic")
         return self._by_target(self.statistics.bic)
 
     @property

@@ -44,6 +44,7 @@ PER_TARGET = (
 )
 STATS = (*TERM_ENDINGS, *PER_TARGET)
 UNREADABLE = (SyntaxError, TokenError, NameError, ValueError)  # a name, to the parser of DataFrame.eval
+OF_LEAST_SQUARES = ("adj_r_squared", "aic", "bic", "log_lik")  # columns of `glance`
 DEFAULT = ("params", "bse", "rms", "mad", "nobs", "status")
 
 
@@ -96,6 +97,8 @@ def glance(fit: GroupFit) -> pd.DataFrame:
         "bic": made.bic,
         "log_lik": made.llf,
     }
+    if fit.spec.criterion:
+        columns = {name: values for name, values in columns.items() if name not in OF_LEAST_SQUARES}
     if fit.spec.cov_type == "known":
         columns |= {"chi2": made.ssr, "chi2_p_value": made.chi2_pvalue}
     columns["status"] = as_words(fit.estimates.status.ravel())

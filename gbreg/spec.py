@@ -121,6 +121,16 @@ class FitSpec:
         """Names of the coefficients in order, the intercept first."""
         return (INTERCEPT, *self.predictors) if self.options.intercept else self.predictors
 
+    @property
+    def criterion(self) -> str:
+        """How anything but the least sum of squares was asked for, as it was written; "" if it was not."""
+        return ""
+
+    def need_least_squares(self, what: str) -> None:
+        """Raise `SpecError` if the fit minimises anything else."""
+        if self.criterion:
+            raise SpecError(f"{what} is of least squares, this fit has {self.criterion}")
+
     def need(self, cov_type: CovType, what: str) -> None:
         """Raise `SpecError` if the fit has other errors than ``what`` is made of."""
         if self.cov_type != cov_type:
