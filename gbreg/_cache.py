@@ -21,6 +21,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from gbreg.errors import GbregWarning
 
+SOURCES = ("_jit.py", "kernels.py", "loss_kernels.py", "problem.py")
+
 _said: list[str] = []
 
 
@@ -83,7 +85,7 @@ def _stamp() -> tuple[object, ...]:
     import gbreg
 
     folder = Path(__file__).parent
-    sources = [(folder / name).read_bytes() for name in ("_jit.py", "kernels.py", "problem.py")]
+    sources = [(folder / name).read_bytes() for name in SOURCES]
     digest = hashlib.sha256(b"".join(sources)).hexdigest()
     return gbreg.__version__, digest, str(config.BOUNDSCHECK), str(config.OPT)
 

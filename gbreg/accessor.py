@@ -10,7 +10,7 @@ import pandas as pd
 from gbreg import regression
 from gbreg.backends import Backend
 from gbreg.layout import GroupLayout
-from gbreg.problem import CovType
+from gbreg.problem import CovType, LossName
 from gbreg.result import GroupFit
 from gbreg.spec import Missing, OnCollinear, Precision, WeightsType
 
@@ -43,6 +43,10 @@ class GbregAccessor:
         on_collinear: OnCollinear = "nan",
         clip: float | None = None,
         clip_iterations: int | None = None,
+        loss: LossName = "squared",
+        tuning: float | None = None,
+        quantile: float | None = None,
+        maxiter: int | None = None,
         mad: bool | None = None,
         sort: bool = True,
         observed: bool = True,
@@ -70,6 +74,10 @@ class GbregAccessor:
             on_collinear=on_collinear,
             clip=clip,
             clip_iterations=clip_iterations,
+            loss=loss,
+            tuning=tuning,
+            quantile=quantile,
+            maxiter=maxiter,
             mad=mad,
             sort=sort,
             observed=observed,

@@ -62,7 +62,9 @@ class Diagnostics:
     @property
     def statistics(self) -> Statistics:
         """The same numbers as arrays, without labels."""
-        return Statistics(self.estimates, self.origins, self.spec.options.intercept, self.spec.cov_type)
+        spec = self.spec
+        squares = not spec.criterion
+        return Statistics(self.estimates, self.origins, spec.options.intercept, spec.cov_type, squares)
 
     def _need_clip(self, what: str) -> None:
         if self.spec.clip is None:
@@ -109,7 +111,11 @@ class Diagnostics:
 
     @property
     def scale(self) -> pd.DataFrame:
-        """Residual variance of a row of weight 1, ssr / df_resid."""
+        """Residual variance of a row of weight 1, ssr / df_resid.
+
+        Of another loss than squares the robust standard deviation 1.4826 median(sqrt(w) |r|), not
+        squared, as statsmodels' ``RLM`` has it.
+        """
         return self._by_target(self.statistics.scale)
 
     @property
@@ -132,6 +138,8 @@ class Diagnostics:
     @property
     def rsquared(self) -> pd.DataFrame:
         """1 - ssr / tss, about the weighted mean (about 0 without intercept); NaN for constant targets."""
+        if self.spec.loss.name != "squared":
+            self.spec.need_least_squares("rsquared")
         return self._by_target(self.statistics.rsquared)
 
     @property

@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 WIDTH = 120
 LISTED = 6  # names in a line, lines of a kind
 HEAD = 5  # groups
+GLANCED = {
+    "R-squared": "r_squared",
+    "adj. R-squared": "adj_r_squared",
+    "rms": "rms",
+    "mad": "mad",
+    "log-likelihood": "log_lik",
+    "sigma": "sigma",
+    "AIC": "aic",
+    "BIC": "bic",
+}
 KNOWN = 10_000  # keys that are searched for a similar one
 
 
@@ -56,8 +66,9 @@ def facts(fit: GroupFit) -> list[str]:
     weights = "" if fit.spec.weights is None else f", weights {_weights(fit)}"
     errors = f", errors {_errors(fit)}" if fit.spec.cov_type in ROBUST else ""
     clip = "" if fit.spec.clip is None else f", clip {fit.spec.clip:g}"
+    loss = f", loss {_loss(fit)}" if fit.spec.criterion else ""
     return [
-        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}",
+        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}{loss}",
         *_row_lines(fit),
         *_status_lines(fit),
     ]
@@ -74,6 +85,11 @@ def _weights(fit: GroupFit) -> str:
 def _errors(fit: GroupFit) -> str:
     spec = fit.spec
     return f"clustered by {label_text(spec.groups)}" if spec.cov_type == "cluster" else spec.cov_type
+
+
+def _loss(fit: GroupFit) -> str:
+    loss = fit.spec.loss
+    return f"{loss.name} {loss.quantile if loss.name == 'absolute' else loss.tuning:g}"
 
 
 def _row_lines(fit: GroupFit) -> list[str]:
@@ -165,7 +181,7 @@ class GroupSummary:
         fit = self.fit
         glance, tidy, flags = fit.glance(), fit.tidy(), fit.flags
         condition, digits = fit.condition_number, fit.digits
-        letter = "t" if fit.spec.cov_type == "classical" else "z"
+        letter = "z" if fit.statistics.df_error is None else "t"
         p, f = len(fit.terms), flags.shape[1] // len(fit.targets)
         made = []
         for q, target in enumerate(fit.targets):
@@ -176,14 +192,7 @@ class GroupSummary:
                 ("weights", _weights(fit)),
                 ("nobs", str(about["nobs"])),
                 ("df_resid", _number(about["df_resid"])),
-                ("R-squared", _number(about["r_squared"])),
-                ("adj. R-squared", _number(about["adj_r_squared"])),
-                ("rms", _number(about["rms"])),
-                ("mad", _number(about["mad"])),
-                ("log-likelihood", _number(about["log_lik"])),
-                ("sigma", _number(about["sigma"])),
-                ("AIC", _number(about["aic"])),
-                ("BIC", _number(about["bic"])),
+                *((name, _number(about[column])) for name, column in GLANCED.items() if column in about),
                 ("condition number", _number(condition.iloc[0, q], 3)),
                 ("digits", _number(digits.iloc[0, q], 3)),
             ]
@@ -191,6 +200,8 @@ class GroupSummary:
                 known += [("chi2", _number(about["chi2"])), ("P(>chi2)", _number(about["chi2_p_value"]))]
             if fit.spec.cov_type in ROBUST:
                 known.append(("errors", _errors(fit)))
+            if fit.spec.criterion:
+                known.append(("loss", _loss(fit)))
             if fit.spec.clip is not None:
                 known.append(("rows clipped", str(fit.counts.clipped[0, q])))
             numbers = tidy.iloc[q * p : (q + 1) * p, -6:].map(_number)

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from gbreg import minimizers
 from gbreg.accounting import RowCounts
 from gbreg.backends import Backend
 from gbreg.columns import Numbers
 from gbreg.interrupt import Ticker
 from gbreg.layout import GroupLayout, gather
+from gbreg.losses import minimize_loss
 from gbreg.problem import ROBUST, Estimates, Flag, Problem
 from gbreg.result import GroupFit
 from gbreg.robust import clip_outliers
@@ -71,6 +73,13 @@ def fit_rows(
             iterations=spec.clip_iterations,
             drop=spec.options.on_collinear == "drop",
         )
+    if spec.criterion:
+        minimize = getattr(engine, "minimize", minimizers.minimize)
+        drop, mad = spec.options.on_collinear == "drop", spec.options.mad
+        parts = [
+            minimize_loss(block.problem, own, spec.loss, minimize, tick, mad=mad, drop=drop)
+            for block, own in zip(blocks, parts, strict=True)
+        ]
     if spec.cov_type in ROBUST:
         clusters = sorted_clusters(data, part.layout)
         parts = [add_sandwich(*own, spec.cov_type, clusters, tick) for own in zip(blocks, parts, strict=True)]

@@ -99,6 +99,8 @@ def glance(fit: GroupFit) -> pd.DataFrame:
     }
     if fit.spec.criterion:
         columns = {name: values for name, values in columns.items() if name not in OF_LEAST_SQUARES}
+    if fit.spec.loss.name != "squared":
+        del columns["r_squared"]
     if fit.spec.cov_type == "known":
         columns |= {"chi2": made.ssr, "chi2_p_value": made.chi2_pvalue}
     columns["status"] = as_words(fit.estimates.status.ravel())

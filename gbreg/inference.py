@@ -48,15 +48,15 @@ def rms(resid_norm: FloatArray, wsum: FloatArray) -> FloatArray:
     return resid_norm / np.sqrt(np.where(np.isinf(wsum), np.nan, wsum))
 
 
-def bse(resid_norm: FloatArray, df: FloatArray, root: FloatArray) -> FloatArray:
-    """Compute standard errors sqrt(scale diag((X'WX)^-1)): (g, t), (g, t), (g, t, p) -> (g, t, p).
+def bse(sigma: FloatArray, root: FloatArray, exact: BoolArray) -> FloatArray:
+    """Compute standard errors sigma sqrt(diag((X'WX)^-1)): (g, t), (g, t, p), (g, t) -> (g, t, p).
 
     Greene, Econometric Analysis, section 4.3; statsmodels' ``WLS`` with its default covariance.
-    NaN if out of the range of float64.
+    NaN if out of the range of float64; 0 is one where fits are ``exact``.
     """
     with np.errstate(over="ignore", under="ignore"):
-        errors = sigma(resid_norm, df)[:, :, None] * root
-    return _representable(errors, exact=(resid_norm == 0)[:, :, None])
+        errors = sigma[:, :, None] * root
+    return _representable(errors, exact=exact[:, :, None])
 
 
 def bse_known(params: FloatArray, root: FloatArray) -> FloatArray:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Interval = Literal["confidence", "prediction"]
 AUGMENTED = ("fitted", "resid", "std_resid", "leverage", "cooks_distance")
+ROBUST_AUGMENTED = AUGMENTED[:3]  # of another loss than squares
 Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear + targets
 
 
@@ -84,18 +85,25 @@ class FrameRows:
         """What `augment` adds, of each target side by side, columns numbered."""
         made, side = self.fit.statistics, self._side(weights)
         resid = self._observed() - self.fitted
-        errors = unit_errors(self.fit, self.X, self.groups)[self.fit.estimates.pattern]
+        shown = [self._with_origin(self.fitted), resid]
         scale = np.where(made.perfect & (self.fit.spec.cov_type != "known"), np.nan, made.row_scale)
+        rows_scale = on_rows(scale, self.groups).T
+        if self.fit.spec.criterion:
+            return self._side_by_side([*shown, side * resid / rows_scale])
+        errors = unit_errors(self.fit, self.X, self.groups)[self.fit.estimates.pattern]
         with np.errstate(all="ignore"):
             part = np.where(self._used(resid, side), side, np.nan)
             shares = inference.influence(
                 part * resid,
                 np.square(part * errors),
-                on_rows(scale, self.groups).T,
+                rows_scale,
                 on_rows(made.rank.astype(np.float64), self.groups).T,
             )
-        values = np.stack([self._with_origin(self.fitted), resid, *shares])  # (5, t, n)
-        wide = values.swapaxes(0, 1).reshape(len(AUGMENTED) * values.shape[1], len(self.frame))
+        return self._side_by_side([*shown, *shares])
+
+    def _side_by_side(self, values: Sequence[FloatArray]) -> pd.DataFrame:
+        """Arrays (t, n) as columns, those of a target together."""
+        wide = np.stack(values).swapaxes(0, 1).reshape(-1, len(self.frame))
         return pd.DataFrame(wide.T, index=self.frame.index)
 
     def durbin_watson(self, weights: Any) -> pd.DataFrame:
@@ -189,6 +197,8 @@ def predict(
     check_fraction("alpha", alpha)
     if interval is not None:
         check_choice("interval", interval, get_args(Interval))
+    if interval == "prediction" and fit.spec.loss.name == "absolute":
+        raise SpecError('interval="prediction" is of least squares and M estimates, not of quantiles')
     row_weights = np.ones(len(frame)) if interval == "prediction" else None
     if weights is not None:
         if row_weights is None:
@@ -213,7 +223,8 @@ def _positive_weights(frame: pd.DataFrame, weights: Any) -> FloatArray:
 
 def augment(fit: GroupFit, frame: pd.DataFrame, weights: Any, by: Any) -> pd.DataFrame:
     """See `GroupFit.augment`."""
-    names = [f"{flat.text(target)}_{what}" for target in fit.targets for what in AUGMENTED]
+    added = ROBUST_AUGMENTED if fit.spec.criterion else AUGMENTED
+    names = [f"{flat.text(target)}_{what}" for target in fit.targets for what in added]
     if clash := [name for name in names if name in frame.columns or names.count(name) > 1]:
         raise SpecError(f"the frame already has columns {clash}, or two targets would make them")
     made = FrameRows(fit, frame, "nan", by).augmented(weights)

@@ -21,6 +21,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 CovType = Literal["classical", "known", "HC0", "HC1", "HC2", "HC3", "cluster"]
+LossName = Literal["squared", "huber", "bisquare", "absolute"]
 ROBUST = ("HC0", "HC1", "HC2", "HC3", "cluster")  # those that need the rows
 
 
@@ -83,6 +84,15 @@ class FitOptions:
     precision: Literal["auto", "extended"] = "auto"
     on_collinear: Literal["nan", "drop", "raise"] = "nan"  # a backend treats "raise" as "nan"
     mad: bool = True
+
+
+class Loss(NamedTuple):
+    """What is minimised, of residuals times sqrt(w)."""
+
+    name: LossName = "squared"
+    tuning: float = 0.0  # "huber" and "bisquare", in standard deviations
+    quantile: float = 0.5  # "absolute"
+    maxiter: int = 500  # all but "squared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +230,7 @@ class Estimates:
     # per target; (g, t, 0) unless asked for
     sandwich: FloatArray  # (g, t, p p), factor of the robust covariance as `gbreg.sandwich` gives it
     limit: FloatArray  # (g, t, 1), of sqrt(w) |r|, beyond which rows were set aside; inf for none
+    spread: FloatArray  # (g, t, 2), of another loss than squares: scale, and what errors are multiples of
 
     @classmethod
     def empty(cls, g: int, k: int, t: int, intercept: bool) -> Estimates:
@@ -251,6 +262,7 @@ class Estimates:
             pattern=np.zeros(t, dtype=np.int64),
             sandwich=np.empty((g, t, 0)),
             limit=np.empty((g, t, 0)),
+            spread=np.empty((g, t, 0)),
         )
 
     @classmethod
@@ -280,5 +292,6 @@ class Estimates:
 
 
 PER_TARGET = frozenset(
-    {"params", "level", "resid_norm", "target_norm", "mad", "status", "flags", "sandwich", "limit"}
+    {"params", "level", "resid_norm", "target_norm", "mad", "status", "flags"}
+    | {"sandwich", "limit", "spread"}
 )

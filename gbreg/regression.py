@@ -16,7 +16,7 @@ from gbreg.formula import read_formula
 from gbreg.interrupt import interruptible, ticker
 from gbreg.keys import check_grouping, wide_floats
 from gbreg.layout import GroupLayout, make_layout
-from gbreg.problem import CovType
+from gbreg.problem import CovType, LossName
 from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY
 from gbreg.rows import Data
@@ -29,6 +29,7 @@ from gbreg.spec import (
     WeightsType,
     check_bool,
     fit_options,
+    loss_of,
 )
 from gbreg.troubles import failures, raise_if_collinear
 
@@ -56,6 +57,10 @@ def fit(
     on_collinear: OnCollinear = "nan",
     clip: float | None = None,
     clip_iterations: int | None = None,
+    loss: LossName = "squared",
+    tuning: float | None = None,
+    quantile: float | None = None,
+    maxiter: int | None = None,
     mad: bool | None = None,
     sort: bool = True,
     observed: bool = True,
@@ -137,6 +142,23 @@ def fit(
     clip_iterations : int, optional
         How often a group is fitted again at most, by default 20. One that is not stable then is
         ``not_converged`` and keeps the numbers of its last fit.
+    loss : {"squared", "huber", "bisquare", "absolute"}
+        What is minimised, of sqrt(w) times the residuals. "huber": squares that go over into
+        absolute values beyond ``tuning`` standard deviations, as statsmodels' ``RLM``: survives
+        outliers in a target. "bisquare", Tukey's: rows beyond ``tuning`` count for nothing; in groups
+        of at least 5 rows per coefficient it starts from a fit of least trimmed squares, and so survives
+        30 % of outliers, those far out in a predictor too; others start from least squares, as
+        ``RLM`` does. The standard deviation is 1.4826 times the median of sqrt(w) |residual|.
+        "absolute": least absolute deviations, or another ``quantile``, as statsmodels' ``QuantReg``
+        (``vcov="iid"``). Errors are normal; see `GroupFit.scale`. Groups whose predictors are
+        dependent need ``on_collinear="drop"``. Goes with ``cov_type="classical"`` only.
+    tuning : float, optional
+        Of "huber", default 1.345, and "bisquare", default 4.685.
+    quantile : float, optional
+        Of "absolute", between 0 and 1; default 0.5, the median.
+    maxiter : int, optional
+        Iterations at most, default 500, of all losses but "squared". Groups that need more are
+        ``not_converged`` and keep the numbers of the last one.
     mad : bool, optional
         Whether the median absolute deviation of the residuals is computed; by default it is,
         except with frequency weights, for which it cannot be.
@@ -216,6 +238,7 @@ def fit(
         clip_iterations=20 if clip_iterations is None else clip_iterations,
         groups=_describe(groups),
         weights_type=weights_type,
+        loss=loss_of(loss, tuning=tuning, quantile=quantile, maxiter=maxiter),
     )
     if clip_iterations is not None and clip is None:
         raise SpecError("clip_iterations= needs clip=, the number of standard deviations kept")

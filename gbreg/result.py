@@ -66,7 +66,10 @@ class GroupFit(Diagnostics):
 
     @property
     def pvalues(self) -> pd.DataFrame:
-        """Two-sided p values of `tvalues`: Student's t with df_resid if "classical", else normal."""
+        """Two-sided p values of `tvalues`: Student's t with df_resid if "classical", else normal.
+
+        Normal with ``loss=`` too.
+        """
         return self._by_term(self.statistics.pvalues)
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -286,7 +289,8 @@ class GroupFit(Diagnostics):
         Adds ``{target}_fitted`` and ``{target}_resid``; for rows that take part in the fit also
         ``_std_resid``, sqrt(w) r / (sigma sqrt(1 - leverage)), ``_leverage`` and
         ``_cooks_distance``. These are NaN for rows without weight or target and for clipped ones;
-        rows that ``where`` left out are taken for rows of the fit.
+        rows that ``where`` left out are taken for rows of the fit. With ``loss=`` there is
+        ``_std_resid`` only, sqrt(w) r / `scale`.
 
         Parameters
         ----------
@@ -324,6 +328,7 @@ class GroupFit(Diagnostics):
         Columns: the keys, ``target``, ``nobs``, ``df_resid``, ``r_squared``, ``adj_r_squared``,
         ``sigma`` (the square root of `scale`), ``rms``, ``mad`` (NaN if not computed), ``aic``,
         ``bic``, ``log_lik``, with ``cov_type="known"`` also ``chi2`` and ``chi2_p_value``, ``status``.
+        Those that are of least squares are left out with ``loss=``.
         """
         return flat.glance(self)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pandas as pd
 
+from gbreg.minimum import NORMAL
 from gbreg.problem import (
     PER_TARGET,
     BoolArray,
@@ -22,8 +23,6 @@ from gbreg.problem import (
     residuals,
 )
 from gbreg.rows import Pattern
-
-NORMAL = 1.482602218505602  # median absolute deviation to standard deviation: 1 / ndtri(3/4)
 
 Fit = Callable[[Problem], Estimates]
 

@@ -6,7 +6,7 @@ One pass over the rows after any backend has fitted them, so all backends give t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -66,7 +66,7 @@ def sandwich(
         own = np.repeat(np.arange(g1 - g0), np.diff(problem.offsets[g0 : g1 + 1]))
         with np.errstate(all="ignore"):
             side = np.sqrt(problem.w[rows])
-            Q, inverse = _orthonormal(_unit_design(problem, estimates, part, rows, own, side), own, g1 - g0)
+            Q, inverse = orthonormal(unit_design(problem, estimates, part, rows, own, side), own, g1 - g0)
             near = _near(Q) if cov_type in ("HC2", "HC3") else None
             for q in range(t):
                 norm = estimates.resid_norm[part, q]
@@ -101,20 +101,30 @@ def add_sandwich(
     return replace(estimates, sandwich=factor, flags=flags)
 
 
-def _unit_design(
-    problem: Problem, estimates: Estimates, part: slice, rows: slice, own: IntArray, side: FloatArray
+def unit_design(
+    problem: Problem,
+    estimates: Estimates,
+    groups: slice | IntArray,
+    rows: slice | IntArray,
+    own: IntArray,
+    side: FloatArray,
+    kept: Iterable[int] | None = None,
 ) -> list[FloatArray]:
-    """Columns (n,) of sqrt(w) X about the centre as it is stored, each of length about 1 in each group."""
+    """Columns (n,) of sqrt(w) X about the centre as it is stored, each of length about 1 in each group.
+
+    The constant, if there is one, and the predictors that are ``kept``, by default all. ``own`` is the
+    place in ``groups`` of each row's group, ``side`` the root of its weight.
+    """
     columns = []
     if estimates.params.shape[2] > problem.n_predictors:
-        columns.append(side / np.sqrt(estimates.wsum[part, 0])[own])
-    for j, x in enumerate(problem.X):
-        deviation = x[rows] - estimates.center[part, 0, j][own]
-        columns.append(deviation * side / estimates.norm[part, 0, j][own])
+        columns.append(side / np.sqrt(estimates.wsum[groups, 0])[own])
+    for j in range(problem.n_predictors) if kept is None else kept:
+        deviation = problem.Z[rows, j] - estimates.center[groups, 0, j][own]
+        columns.append(deviation * side / estimates.norm[groups, 0, j][own])
     return columns
 
 
-def _orthonormal(columns: list[FloatArray], own: IntArray, g: int) -> tuple[list[FloatArray], FloatArray]:
+def orthonormal(columns: list[FloatArray], own: IntArray, g: int) -> tuple[list[FloatArray], FloatArray]:
     """Q of the columns of each group, by modified Gram-Schmidt, and R^-1 (p, p, g).
 
     Golub and Van Loan, Matrix Computations, section 5.2.

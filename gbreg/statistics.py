@@ -45,6 +45,7 @@ class Statistics:
     origins: Mapping[int, NDArray[Any]]  # (g,), subtracted from the column at this position
     intercept: bool
     cov_type: CovType = "classical"
+    squares: bool = True  # whether these were minimised
 
     def shared(self, name: str) -> NDArray[Any]:
         """Expand an array per pattern to targets: (g, m, ...) -> (g, t, ...)."""
@@ -70,7 +71,7 @@ class Statistics:
     @property
     def df_error(self) -> FloatArray | None:
         """Degrees of freedom of the errors; None where statistics are normal, as statsmodels has it."""
-        return self.df_resid if self.cov_type == "classical" else None
+        return self.df_resid if self.cov_type == "classical" and self.squares else None
 
     @cached_property
     def _errors(self) -> tuple[FloatArray, FloatArray]:
@@ -82,7 +83,8 @@ class Statistics:
             return inference.sandwich_errors(e.sandwich, e.resid_norm, wsum, norm, center, self.intercept)
         if self.cov_type == "known":
             return inference.bse_known(e.params, self.shared("root")), self.shared("corr")
-        return inference.bse(e.resid_norm, self.df_resid, self.shared("root")), self.shared("corr")
+        exact = e.resid_norm == 0
+        return inference.bse(self.error_scale, self.shared("root"), exact), self.shared("corr")
 
     @property
     def _origin(self) -> FloatArray:
@@ -140,7 +142,9 @@ class Statistics:
     @property
     def error_scale(self) -> FloatArray:
         """What errors (g, t) are multiples of: the deviation of a row of weight 1, or 1."""
-        return self.sigma if self.cov_type == "classical" else np.ones(self.estimates.level.shape)
+        if self.cov_type != "classical":
+            return np.ones(self.estimates.level.shape)
+        return self.sigma if self.squares else self.estimates.spread[:, :, 1]
 
     @property
     def row_scale(self) -> FloatArray:
@@ -175,10 +179,15 @@ class Statistics:
 
     @property
     def scale(self) -> FloatArray:
+        """A variance; of another loss than squares a standard deviation, as statsmodels has it."""
+        if not self.squares:
+            return self.sigma
         return inference.scale(self.estimates.resid_norm, self.df_resid)
 
     @property
     def sigma(self) -> FloatArray:
+        if not self.squares:
+            return self.estimates.spread[:, :, 0]
         return inference.sigma(self.estimates.resid_norm, self.df_resid)
 
     @property

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gbreg.accounting import RowCounts
 from gbreg.columns import Column
 from gbreg.errors import GbregError, MissingExtraError, SpecError
-from gbreg.problem import Estimates, FitOptions
+from gbreg.problem import Estimates, FitOptions, Loss
 from gbreg.spec import FitSpec, Grouping
 
 if TYPE_CHECKING:
@@ -255,6 +255,7 @@ def _spec_out(spec: FitSpec) -> dict[str, Any]:
         "clip": spec.clip,
         "clip_iterations": spec.clip_iterations,
         "weights_type": spec.weights_type,
+        "loss": spec.loss._asdict(),
         "grouping": asked,
     }
 
@@ -275,6 +276,7 @@ def _spec_in(facts: dict[str, Any]) -> FitSpec:
         clip=facts.get("clip"),
         clip_iterations=facts.get("clip_iterations", 20),
         weights_type=facts.get("weights_type", "analytic"),
+        loss=Loss(**facts.get("loss", {})),
     )
 
 

@@ -7,12 +7,13 @@ import multiprocessing
 import multiprocessing.util
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pickle import PicklingError
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from joblib import Parallel, delayed
 from joblib.externals.loky import reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -22,7 +23,11 @@ from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._ranges import cores
 from gbreg.backends._rowops import CompiledRows
 from gbreg.errors import GbregWorkerError
-from gbreg.problem import Estimates, FitOptions, Problem
+from gbreg.minimum import Minimum
+from gbreg.problem import Estimates, FitOptions, Loss, Problem
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 TASKS_PER_JOB = 4  # on large problems, so that uneven ranges even out
 TASK_ROWS = 1 << 19  # or more tasks than that: a fit that was left ends after one of them
@@ -54,16 +59,33 @@ class LokyBackend:
         self.rows = CompiledRows(n_jobs=1)  # no threads, which are not wanted here
 
     def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
+        with self._workers() as jobs:
+            return Estimates.stack_groups(_map_ranges(fit_range, problem, options, jobs, progress))
+
+    def minimize(self, problem: Problem, loss: Loss, progress: Progress) -> Minimum:
+        """Minima of another loss than squares: see `gbreg.losses.Minimize`."""
+        with self._workers() as jobs:
+            parts = _map_ranges(minimize_range, problem, loss, jobs, lambda rows: progress(0))
+        return Minimum(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    @contextmanager
+    def _workers(self) -> Iterator[int]:
+        """How many there are, for this fit alone."""
         jobs = self.n_jobs if self.n_jobs is not None and self.n_jobs > 0 else cores()
         if jobs > 1:
             _stop_workers_at_exit()
         with _one_at_a_time:
-            return Estimates.stack_groups(_fit_ranges(problem, options, jobs, progress))
+            yield jobs
 
 
 def fit_range(problem: Problem, options: FitOptions, g0: int, g1: int) -> Estimates:
     """Runs in a worker: groups g0:g1 with one thread."""
     return NumbaBackend(n_jobs=1).fit(problem.slice(g0, g1), options, _no_progress)
+
+
+def minimize_range(problem: Problem, loss: Loss, g0: int, g1: int) -> Minimum:
+    """The same for another loss than squares."""
+    return NumbaBackend(n_jobs=1).minimize(problem.slice(g0, g1), loss, _no_progress)
 
 
 def _no_progress(rows: int) -> None:
@@ -76,12 +98,14 @@ def _ranges(problem: Problem, jobs: int) -> list[tuple[int, int]]:
     return list(problem.split(max(1, -(-size // parts)))) or [(0, 0)]
 
 
-def _fit_ranges(problem: Problem, options: FitOptions, jobs: int, progress: Progress) -> list[Estimates]:
+def _map_ranges(
+    work: Callable[[Problem, A, int, int], T], problem: Problem, asked: A, jobs: int, progress: Progress
+) -> list[T]:
     ranges = _ranges(problem, jobs)
     parallel = Parallel(n_jobs=jobs, backend="loky", mmap_mode="r", return_as="generator")
     with _worker_errors(problem, *ranges[0]):
-        outputs = parallel(delayed(fit_range)(problem, options, g0, g1) for g0, g1 in ranges)
-    results: list[Estimates] = []
+        outputs = parallel(delayed(work)(problem, asked, g0, g1) for g0, g1 in ranges)
+    results: list[T] = []
     try:
         for g0, g1 in ranges:
             with _worker_errors(problem, g0, g1):

@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from gbreg import kernels
+from gbreg import kernels, loss_kernels
 from gbreg.backends import Progress
 from gbreg.backends._long import extend_long_group, fit_long_group
 from gbreg.backends._packed import LONG_ROWS, ExtendedScratch, FastScratch, Run, as_token, quiet
 from gbreg.backends._ranges import map_ranges, run_tasks, threads_for
 from gbreg.backends._rowops import CompiledRows
-from gbreg.problem import Estimates, FitOptions, IntArray, Problem
+from gbreg.minimum import START_ROWS, Minimum, draws
+from gbreg.problem import Estimates, FitOptions, IntArray, Loss, Problem
 
 RANGE_ROWS = 1 << 16  # rows between two chances to stop
 EXTENDED_ROWS = 1 << 13  # the same on the extended path, which is slower
 SERIAL_ROWS = 50_000  # below this a second thread costs more than it brings
+LOSS_ROWS = 1 << 13  # rows between two chances to stop of fits that take many passes
+SERIAL_LOSS_ROWS = 5_000
 
 
 class NumbaBackend:
@@ -81,3 +84,27 @@ class NumbaBackend:
                 kernels.extend_groups(*arguments)
 
         run_tasks(extended, tasks, [0] * len(tasks), run.threads, run.progress)
+
+    def minimize(self, problem: Problem, loss: Loss, progress: Progress) -> Minimum:
+        """Minima of another loss than squares: see `gbreg.losses.Minimize`."""
+        found = Minimum.empty(problem)
+        p, longest = problem.n_predictors, int(np.diff(problem.offsets).max(initial=0))
+        trials = draws(loss, p)
+
+        def some(g0: int, g1: int) -> None:
+            rows, A, v = np.empty((8, longest)), np.empty((p, p)), np.empty(p)
+            if loss.name == "absolute":
+                known: list[Any] = [loss.quantile, loss.maxiter, rows, A, v, np.empty(p)]
+                arguments: list[Any] = [problem.Z, problem.offsets, g0, g1, p, *known, *found]
+                loss_kernels.quantile_groups(*arguments)
+            else:
+                which = loss_kernels.HUBER if loss.name == "huber" else loss_kernels.BISQUARE
+                known = [which, loss.tuning, trials, START_ROWS * p, loss.maxiter, rows, A, v]
+                scratch = [np.empty(p, dtype=np.int64), np.empty((loss_kernels.KEPT_STARTS, p + 1))]
+                arguments = [problem.Z, problem.offsets, g0, g1, p, *known, *scratch, *found]
+                loss_kernels.reweight_groups(*arguments)
+
+        threads = threads_for(self.n_jobs, problem.n_rows, SERIAL_LOSS_ROWS)
+        with quiet():
+            map_ranges(some, problem, LOSS_ROWS, threads, lambda rows: progress(0))
+        return found
