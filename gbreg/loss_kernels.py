@@ -20,7 +20,9 @@ NORMAL = 1.482602218505602
 FLOOR = 1e-14
 SETTLED = 1e-10
 ROUNDING = 1e-15
+FREE = 20
 DEPENDENT = 1e-10
+FAINT = 1e-14
 GAP = 1e-12
 STEP = 0.99995
 START = 1e-3
@@ -49,16 +51,17 @@ def clear(p: int, A: FloatArray, v: FloatArray) -> None:
 
 
 @kernel
-def factorize(p: int, A: FloatArray) -> bool:
-    """Cholesky in place; False if A is singular, and then the factor is not one."""
+def factorize(p: int, A: FloatArray, smallest: float) -> bool:
+    """Cholesky in place; False if a pivot is not above ``smallest``: it is infinite, its coefficient 0."""
     full = True
     for j in range(p):
         size = A[j, j]
         pivot = size
         for m in range(j):
             pivot -= A[j, m] * A[j, m]
-        full = full and pivot > DEPENDENT * size
-        root = math.sqrt(pivot) if full else 1.0
+        above = pivot > smallest * size
+        full = full and above
+        root = math.sqrt(pivot) if above else math.inf
         A[j, j] = root
         for i in range(j + 1, p):
             rest = A[i, j]
@@ -84,7 +87,7 @@ def substitute(p: int, A: FloatArray, v: FloatArray) -> None:
 @kernel
 def solve(p: int, A: FloatArray, v: FloatArray) -> bool:
     """``v = A^-1 v``, A overwritten; False if A is singular."""
-    full = factorize(p, A)
+    full = factorize(p, A, DEPENDENT)
     substitute(p, A, v)
     return full
 
@@ -248,6 +251,7 @@ def reweight(
     find_residuals(Z, lo, 1, n, p, column, theta, r)
     scale = inflated * find_scale(r, n, sizes)
     done = False
+    last = 0.0
     iteration = 0
     while iteration < maxiter and not done:
         iteration += 1
@@ -268,10 +272,12 @@ def reweight(
                 theta[j] += v[j]
                 largest = max(largest, abs(v[j]))
             find_residuals(Z, lo, 1, n, p, column, theta, r)
-            before = scale
-            scale = find_scale(r, n, sizes)
-            near = max(SETTLED * scale, ROUNDING)
-            done = largest <= near and abs(scale - before) <= near
+            change = find_scale(r, n, sizes) - scale
+            near = max(SETTLED * (scale + change), ROUNDING)
+            done = largest <= near and abs(change) <= near
+            turned = iteration > FREE and change * last < 0.0
+            scale += 0.5 * change if turned and not done else change
+            last = change
         else:
             iteration = maxiter
     return scale, done
@@ -392,7 +398,8 @@ def find_quantile(
         for j in range(p):
             rhs[j] = v[j]
         # the predictor
-        full = solve(p, A, v)
+        factorize(p, A, FAINT)  # flat directions stay as they are
+        substitute(p, A, v)
         for i in range(n):
             along = 0.0
             for j in range(p):
@@ -437,7 +444,7 @@ def find_quantile(
             z[i] += dual * dz[i]
             w[i] += dual * dw[i]
             gap += z[i] * x[i] + w[i] * s[i]
-        if not full or not gap < math.inf:
+        if not gap < math.inf:
             gap = math.inf
             iteration = maxiter
     return gap <= enough

@@ -16,7 +16,9 @@ from gbreg.backends import Progress
 from gbreg.backends._numpy_common import buckets, padded_rows
 from gbreg.minimum import (
     DEPENDENT,
+    FAINT,
     FLOOR,
+    FREE,
     GAP,
     KEPT_STARTS,
     NORMAL,
@@ -68,8 +70,11 @@ class Rows:
         """(p, g) sums of q value."""
         return np.array([self.sums(column * values) for column in self.Q])
 
-    def factor(self, weights: FloatArray) -> FloatArray:
-        """(p, p, g) Cholesky factor of sum weight q q'; NaN where it is singular."""
+    def factor(self, weights: FloatArray, *, skip: bool = False) -> FloatArray:
+        """(p, p, g) Cholesky factor of sum weight q q'.
+
+        NaN where it is singular, or, with ``skip``, infinite pivots, which make coefficients 0.
+        """
         p = len(self.Q)
         A = np.empty((p, p, len(self.counts)))
         for j in range(p):
@@ -77,7 +82,12 @@ class Rows:
             for m in range(j + 1):
                 A[j, m] = A[m, j] = self.sums(scaled * self.Q[m])
         size = np.sqrt(A[range(p), range(p)])
-        return cholesky(A / size[:, None] / size, smallest=DEPENDENT) * size[:, None]
+        if not skip:
+            return cholesky(A / size[:, None] / size, smallest=DEPENDENT) * size[:, None]
+        L = cholesky(A / size[:, None] / size, smallest=FAINT, otherwise=0.0) * size[:, None]
+        pivots = L[range(p), range(p)]
+        L[range(p), range(p)] = np.where(pivots > 0, pivots, np.inf)
+        return L
 
     def smallest(self, values: FloatArray, ranks: IntArray) -> FloatArray:
         """(g,) the rank-th smallest, from 0, of values (n,) of each group."""
@@ -135,17 +145,19 @@ def reweight(rows: Rows, loss: Loss, progress: Progress) -> tuple[FloatArray, Fl
     theta, inflated = start_robust(rows, loss, progress)
     scale = inflated * rows.scale(rows.b - rows.along(theta))
     done = np.zeros(len(scale), dtype=np.bool_)
-    active, part = np.arange(len(scale)), rows
-    for _ in range(loss.maxiter):
+    active, part, last = np.arange(len(scale)), rows, np.zeros(len(scale))
+    for iteration in range(1, loss.maxiter + 1):
         progress(0)
         r = part.b - part.along(theta[:, active])
         change = solve_weighted(part, weights_of(loss, r, scale[active][part.own]), r)
         singular = np.isnan(change).any(axis=0)
         theta[:, active] += np.where(singular, 0.0, change)
-        new = part.scale(part.b - part.along(theta[:, active]))
-        near = np.maximum(SETTLED * new, ROUNDING)
-        ended = (np.abs(change).max(axis=0) <= near) & (np.abs(new - scale[active]) <= near)
-        scale[active] = np.where(singular, scale[active], new)
+        wider = part.scale(part.b - part.along(theta[:, active])) - scale[active]
+        near = np.maximum(SETTLED * (scale[active] + wider), ROUNDING)
+        ended = (np.abs(change).max(axis=0) <= near) & (np.abs(wider) <= near)
+        turned = (wider * last[active] < 0) & ~ended & (iteration > FREE)
+        scale[active] += np.where(singular, 0.0, np.where(turned, 0.5, 1.0) * wider)
+        last[active] = wider
         done[active] = ended
         go_on = ~ended & ~singular
         if not go_on.any():
@@ -258,7 +270,7 @@ def find_quantile(rows: Rows, loss: Loss, progress: Progress) -> tuple[FloatArra
     for _ in range(loss.maxiter):
         progress(0)
         weight = 1 / (z / x + w / s)
-        L = part.factor(weight)
+        L = part.factor(weight, skip=True)  # flat directions stay as they are
         right = part.products(weight * (z - w))
         v = solve(L, right)
         dx = weight * (part.along(v) - (z - w))

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: MIT
+"""Fits of other losses than squares: against statsmodels, linear programs and laws."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy.optimize import linprog
+
+import gbreg
+from gbreg import losses, minimum
+from gbreg.backends._numba import NumbaBackend
+from gbreg.errors import GbregWarning, SpecError
+
+loss_kernels = pytest.importorskip("gbreg.loss_kernels")
+NORMS = {"huber": sm.robust.norms.HuberT, "bisquare": sm.robust.norms.TukeyBiweight}
+LOSSES = ["huber", "bisquare", "absolute"]
+CALL = {"by": "g", "linear": ["x", "z"], "targets": ["y", "v"]}
+
+
+def make_frame(groups: int = 24, rows: tuple[int, int] = (8, 40), share: float = 0.08) -> pd.DataFrame:
+    """Weighted groups, a share of each target far off."""
+    rng = np.random.default_rng(11)
+    sizes = rng.integers(*rows, groups)
+    n = int(sizes.sum())
+    frame = pd.DataFrame({"g": np.repeat(np.arange(groups), sizes)})
+    frame["x"], frame["z"] = rng.normal(3, 1, n), rng.normal(size=n)
+    frame["w"] = rng.uniform(0.2, 5, n)
+    for target, slope in (("y", 2.0), ("v", -1.0)):
+        noise = rng.normal(size=n) / np.sqrt(frame["w"])
+        frame[target] = 1 + slope * frame["x"] - frame["z"] + noise
+        frame.loc[rng.random(n) < share, target] += rng.choice([-40.0, 60.0])
+    return frame.sample(frac=1, random_state=3)
+
+
+def scaled(rows: pd.DataFrame, target: str, weighted: bool, intercept: bool) -> tuple[np.ndarray, np.ndarray]:
+    """sqrt(w) times the target and the design."""
+    side = np.sqrt(rows["w"].to_numpy()) if weighted else np.ones(len(rows))
+    columns = [np.ones(len(rows))] if intercept else []
+    design = np.column_stack([*columns, rows["x"], rows["z"]])
+    return side * rows[target].to_numpy(), side[:, None] * design
+
+
+@cache
+def rlm_of(g: int, target: str, loss: str, weighted: bool, intercept: bool):
+    frame = make_frame()
+    return rlm(*scaled(frame[frame["g"] == g], target, weighted, intercept), NORMS[loss]())
+
+
+def rlm(y: np.ndarray, X: np.ndarray, norm: object, start: np.ndarray | None = None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return sm.RLM(y, X, M=norm).fit(maxiter=3000, tol=1e-13, conv="coefs", start_params=start)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("loss", ["huber", "bisquare"])
+def test_they_are_statsmodels_rlm(backend, loss, intercept, weighted):
+    frame = make_frame()
+    fit = frame.gbreg.fit(
+        **CALL, loss=loss, weights="w" if weighted else None, intercept=intercept, backend=backend
+    )
+    assert (fit.status == "ok").all(axis=None)
+    same, names = 0, ("params", "bse", "tvalues", "pvalues", "scale")
+    made = {name: getattr(fit, name) for name in names}
+    made |= {"bounds": fit.conf_int(), "wald": fit.wald_test("x = 2*z, x = 1")}
+    covariances = {target: fit.cov_params(target) for target in ("y", "v")}
+    R = np.array([[0, 1, -2], [0, 1, 0]])[:, not intercept :]
+    for g, rows in frame.groupby("g"):
+        for target in ("y", "v"):
+            y, X = scaled(rows, target, weighted, intercept)
+            own = {name: np.asarray(table.loc[g, target]) for name, table in made.items()}
+            want = rlm_of(g, target, loss, weighted, intercept)
+            same += np.allclose(own["params"], want.params, rtol=1e-6)
+            if not np.allclose(own["params"], want.params, rtol=1e-6):  # another minimum: it has to be one
+                want = rlm(y, X, NORMS[loss](), own["params"])
+            np.testing.assert_allclose(own["params"], want.params, rtol=1e-6, atol=1e-9)
+            np.testing.assert_allclose(own["bse"], want.bse, rtol=1e-6)
+            np.testing.assert_allclose(own["tvalues"], want.tvalues, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(own["pvalues"], want.pvalues, rtol=1e-4, atol=1e-12)
+            np.testing.assert_allclose(own["scale"], want.scale, rtol=1e-6)
+            np.testing.assert_allclose(own["bounds"].reshape(-1, 2), want.conf_int(), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(covariances[target].loc[g], want.cov_params(), rtol=2e-6)
+            test = want.wald_test((R, [0, 1]), use_f=False, scalar=True)
+            np.testing.assert_allclose(own["wald"][0], test.statistic, rtol=1e-5, atol=1e-6)
+    assert same >= (48 if loss == "huber" else 45)
+
+
+@pytest.mark.parametrize("loss", ["huber", "bisquare"])
+def test_tuning_is_honoured(backend, loss):
+    frame = make_frame(6)
+    fit = frame.gbreg.fit(**CALL, loss=loss, tuning=2.5, backend=backend)
+    for g, rows in frame.groupby("g"):
+        y, X = scaled(rows, "y", False, True)
+        norm = NORMS[loss](2.5)
+        want = rlm(y, X, norm, fit.params.loc[g, "y"].to_numpy())
+        np.testing.assert_allclose(fit.params.loc[g, "y"], want.params, rtol=1e-6)
+        np.testing.assert_allclose(fit.bse.loc[g, "y"], want.bse, rtol=1e-6)
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_quantiles_solve_the_linear_program(backend, weighted, quantile):
+    frame = make_frame(12)
+    weights = "w" if weighted else None
+    fit = frame.gbreg.fit(**CALL, loss="absolute", quantile=quantile, weights=weights, backend=backend)
+    assert (fit.status == "ok").all(axis=None)
+    for g, rows in frame.groupby("g"):
+        y, X = scaled(rows, "v", weighted, True)
+        n, p = X.shape
+        cost = np.concatenate([np.zeros(p), np.full(n, quantile), np.full(n, 1 - quantile)])
+        bounds = [(None, None)] * p + [(0, None)] * (2 * n)
+        exact = linprog(cost, A_eq=np.hstack([X, np.eye(n), -np.eye(n)]), b_eq=y, bounds=bounds)
+        np.testing.assert_allclose(fit.params.loc[g, "v"], exact.x[:p], rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.3])
+def test_quantiles_are_statsmodels_quantreg(quantile):
+    frame = make_frame(12, rows=(15, 40))
+    frame[["y", "v"]] *= 1e5  # its residuals are not below 1e-6, whatever the unit: this makes that small
+    fit = frame.gbreg.fit(**CALL, loss="absolute", quantile=quantile)
+    for g, rows in frame.groupby("g"):
+        y, X = scaled(rows, "y", False, True)
+        want = sm.QuantReg(y, X).fit(q=quantile, vcov="iid", max_iter=20_000, p_tol=1e-5)
+        np.testing.assert_allclose(fit.params.loc[g, "y"], want.params, rtol=1e-6)
+        np.testing.assert_allclose(fit.bse.loc[g, "y"], want.bse, rtol=1e-6)
+        spread = np.median(np.abs(y - X @ want.params))
+        np.testing.assert_allclose(fit.scale.loc[g, "y"], minimum.NORMAL * spread, rtol=1e-6)
+
+
+def test_a_median_is_a_median(backend):
+    frame = make_frame(6)
+    fit = frame.gbreg.fit(by="g", linear=[], targets=["y", "v"], loss="absolute", backend=backend)
+    want = frame.groupby("g")[["y", "v"]].agg(lambda y: sorted(y)[(len(y) - 1) // 2])
+    upper = frame.groupby("g")[["y", "v"]].agg(lambda y: sorted(y)[len(y) // 2])
+    got = fit.params.droplevel("term", axis=1)
+    assert ((got >= want - 1e-9) & (got <= upper + 1e-9)).all(axis=None)
+
+
+def test_bisquare_survives_what_others_do_not(backend):
+    """30 % of the rows far off in the target, half of them far out in a predictor."""
+    rng = np.random.default_rng(5)
+    groups, n = 100, 20
+    x, z = rng.normal(size=(2, groups, n))
+    y = 1 + 2 * x - z + 0.1 * rng.normal(size=(groups, n))
+    y[:, :3] += 50
+    x[:, 3:6], y[:, 3:6] = x[:, 3:6] + 30, -20
+    frame = pd.DataFrame(
+        {"g": np.repeat(np.arange(groups), n), "x": x.ravel(), "z": z.ravel(), "y": y.ravel()}
+    )
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "backend": backend}
+    off = {
+        loss: np.abs(frame.gbreg.fit(**call, loss=loss).params["y"] - [1, 2, -1]).max(axis=1)
+        for loss in ("squared", "bisquare")
+    }
+    assert off["bisquare"].max() < 0.3
+    assert off["squared"].min() > 1
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_backends_agree_and_threads_do_not_matter(loss):
+    frame = make_frame(40, rows=(5, 300))
+    call = {**CALL, "weights": "w", "loss": loss}
+    fits = {name: frame.gbreg.fit(**call, backend=name) for name in ("numba", "numpy")}
+    for what in ("params", "bse", "scale", "rms", "mad"):
+        one, other = (getattr(fit, what) for fit in fits.values())
+        pd.testing.assert_frame_equal(one, other, rtol=1e-9)
+    assert fits["numba"].status.equals(fits["numpy"].status)
+    for engine in (NumbaBackend(n_jobs=1), NumbaBackend(n_jobs=3), "loky"):
+        again = frame.gbreg.fit(**call, backend=engine)
+        for name in ("params", "resid_norm", "mad", "status", "spread"):
+            np.testing.assert_array_equal(
+                getattr(again.estimates, name), getattr(fits["numba"].estimates, name)
+            )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_laws(backend, loss):
+    frame = make_frame(12)
+    call = {**CALL, "loss": loss, "backend": backend}
+    fit = frame.gbreg.fit(**call, weights="w")
+    shuffled = frame.sample(frac=1, random_state=1).gbreg.fit(**call, weights="w")
+    pd.testing.assert_frame_equal(shuffled.params, fit.params, rtol=1e-7)
+    alone = frame[frame["g"] == 3].gbreg.fit(**call, weights="w")
+    np.testing.assert_array_equal(alone.estimates.params[0], fit.estimates.params[3])
+    louder = frame.assign(w=frame["w"] * 4).gbreg.fit(**call, weights="w")
+    pd.testing.assert_frame_equal(louder.params, fit.params, rtol=1e-8)
+    pd.testing.assert_frame_equal(louder.bse, fit.bse, rtol=1e-8)
+    far = frame.assign(y=frame["y"] * 1e-200, v=frame["v"] * 1e200).gbreg.fit(**call, weights="w")
+    pd.testing.assert_frame_equal(far.params["y"] * 1e200, fit.params["y"], rtol=1e-8)
+    pd.testing.assert_frame_equal(far.bse["v"] * 1e-200, fit.bse["v"], rtol=1e-8)
+    silent = frame.assign(w=np.where(frame["x"] > 3.5, 0.0, frame["w"]))
+    dropped = frame[frame["x"] <= 3.5].gbreg.fit(**call, weights="w")
+    pd.testing.assert_frame_equal(
+        silent.gbreg.fit(**call, weights="w").params, dropped.params, check_exact=True
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_offsets_cost_no_digits(backend, loss):
+    """The same data moved: what a sum of products would lose, this must not."""
+    rng = np.random.default_rng(8)
+    x, noise = rng.integers(-512, 512, (2, 10, 25)) / 512
+    frame = pd.DataFrame({"g": np.repeat(np.arange(10), 25), "x": x.ravel()})
+    frame["y"] = 2 * frame["x"] + 0.25 * noise.ravel() + np.where(np.arange(250) % 12 == 0, 8.0, 0.0)
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "loss": loss, "backend": backend}
+    near = frame.gbreg.fit(**call).params["y"]["x"]
+    far = frame.assign(x=frame["x"] + 2.0**27, y=frame["y"] + 2.0**33).gbreg.fit(**call).params["y"]["x"]
+    np.testing.assert_allclose(far, near, rtol=1e-8)
+    whole = frame.assign(x=(frame["x"] * 512).astype("int64") + 2**60).gbreg.fit(**call)
+    np.testing.assert_allclose(whole.params["y"]["x"] * 512, near, rtol=1e-8)
+    np.testing.assert_allclose(
+        whole.resid(frame.assign(x=(frame["x"] * 512).astype("int64") + 2**60))["y"],
+        frame["y"] - frame.gbreg.fit(**call).predict(frame)["y"],
+        atol=1e-8,
+    )
+
+
+def test_without_outliers_huber_is_least_squares(backend):
+    frame = make_frame(10, share=0.0)
+    plain = frame.gbreg.fit(**CALL, backend=backend)
+    fit = frame.gbreg.fit(**CALL, loss="huber", tuning=50.0, backend=backend)
+    np.testing.assert_allclose(fit.params, plain.params, rtol=1e-12)
+    np.testing.assert_allclose(fit.rms, plain.rms, rtol=1e-14)
+    np.testing.assert_allclose(fit.mad, plain.mad, rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_statuses(backend, loss):
+    rng = np.random.default_rng(2)
+    parts = {
+        "fine": pd.DataFrame({"x": rng.normal(size=30), "z": rng.normal(size=30), "y": rng.normal(size=30)}),
+        "few": pd.DataFrame({"x": [1.0, 2.0], "z": [1.0, 0.0], "y": [3.0, 4.0]}),
+        "saturated": pd.DataFrame({"x": [1.0, 2, 4], "z": [1.0, 0, 2], "y": [3.0, 4, 8]}),
+        "none": pd.DataFrame({"x": [np.nan], "z": [1.0], "y": [3.0]}),
+        "dependent": pd.DataFrame({"x": np.arange(9.0), "z": 2 * np.arange(9.0), "y": rng.normal(size=9)}),
+        "perfect": pd.DataFrame({"x": np.arange(9.0), "z": np.arange(9.0) ** 2, "y": 3 * np.arange(9.0)}),
+        "constant": pd.DataFrame({"x": np.arange(9.0), "z": np.arange(9.0) ** 2, "y": 5.0}),
+    }
+    frame = pd.concat(parts, names=["g"]).reset_index("g")
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "loss": loss, "backend": backend}
+    with pytest.warns(GbregWarning, match="rank_deficient"):
+        fit = frame.gbreg.fit(**call)
+    words = fit.status["y"].astype(str).to_dict()
+    assert words == {
+        "constant": "ok", "dependent": "rank_deficient", "few": "too_few_rows", "fine": "ok",
+        "none": "no_data", "perfect": "ok", "saturated": "saturated",
+    }  # fmt: skip
+    assert fit.params.loc[["dependent", "few", "none"]].isna().all(axis=None)
+    assert fit.bse.loc["saturated"].isna().all()
+    np.testing.assert_allclose(fit.params.loc["perfect", "y"], [0, 3, 0], atol=1e-12)
+    np.testing.assert_allclose(fit.params.loc["constant", "y"], [5, 0, 0], atol=0)
+    assert fit.tvalues.loc["perfect"].isna().all()
+    alone = frame[frame["g"] == "fine"].gbreg.fit(**call)
+    np.testing.assert_array_equal(alone.params.loc["fine"], fit.params.loc["fine"])
+    with pytest.warns(GbregWarning):
+        dropped = frame.gbreg.fit(**call, on_collinear="drop")
+    one = frame[frame["g"] == "dependent"].gbreg.fit(**{**call, "linear": ["x"]})
+    for what in ("params", "bse"):
+        got, want = (getattr(made, what).loc["dependent", "y"] for made in (dropped, one))
+        np.testing.assert_allclose(got[["Intercept", "x"]], want, rtol=1e-9)
+    np.testing.assert_allclose(dropped.rms.loc["dependent"], one.rms.loc["dependent"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_too_few_iterations_are_a_status(backend, loss):
+    frame = make_frame(5)
+    with pytest.warns(GbregWarning, match="not_converged"):
+        fit = frame.gbreg.fit(**CALL, loss=loss, maxiter=1, backend=backend)
+    assert (fit.status == "not_converged").all(axis=None)
+    assert fit.params.notna().all(axis=None)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_each_target_has_its_rows(backend, loss):
+    frame = make_frame(8)
+    frame.loc[frame["x"] > 3.7, "v"] = np.nan
+    frame.loc[frame["z"] > 1.5, "x"] = np.inf
+    call = {**CALL, "loss": loss, "weights": "w", "backend": backend}
+    chosen = frame["w"] > 0.5
+    fit = frame.gbreg.fit(**call, where=chosen)
+    alone = frame[chosen & frame["v"].notna()].gbreg.fit(**{**call, "targets": ["v"]})
+    pd.testing.assert_frame_equal(fit.params[["v"]], alone.params, rtol=1e-9)
+    pd.testing.assert_frame_equal(fit.bse[["v"]], alone.bse, rtol=1e-9)
+    pd.testing.assert_frame_equal(fit.nobs[["v"]], alone.nobs)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_residuals_and_what_is_made_of_them(backend, loss):
+    frame = make_frame(6)
+    fit = frame.gbreg.fit(**CALL, loss=loss, weights="w", backend=backend)
+    resid = fit.resid(frame)["y"]
+    parts = resid.groupby(frame["g"])
+    rms = np.sqrt((frame["w"] * resid**2).groupby(frame["g"]).sum() / frame.groupby("g")["w"].sum())
+    np.testing.assert_allclose(fit.rms["y"], rms, rtol=1e-9)
+    mad = parts.agg(lambda r: (r - r.median()).abs().median())
+    np.testing.assert_allclose(fit.mad["y"], mad, rtol=1e-9)
+    b = fit.params["y"].loc[frame["g"]].to_numpy()
+    np.testing.assert_allclose(fit.predict(frame)["y"], b[:, 0] + b[:, 1] * frame["x"] + b[:, 2] * frame["z"])
+    extra = fit.augment(frame)
+    want = np.sqrt(frame["w"]) * resid / fit.scale["y"].loc[frame["g"]].to_numpy()
+    np.testing.assert_allclose(extra["y_std_resid"], want, rtol=1e-9)
+    assert [name for name in extra if name.startswith("y_")] == ["y_fitted", "y_resid", "y_std_resid"]
+    bounds = fit.predict(frame, interval="confidence")["y"]
+    covariances = fit.cov_params("y")
+    row = frame.iloc[0]
+    a = np.array([1, row["x"], row["z"]])
+    error = np.sqrt(a @ covariances.loc[row["g"]].to_numpy() @ a)
+    np.testing.assert_allclose((bounds["upper"] - bounds["fitted"]).iloc[0], 1.959963984540054 * error)
+
+
+def test_what_is_of_least_squares_says_so(tmp_path):
+    fit = make_frame(6).gbreg.fit(**CALL, loss="huber")
+    for name in ("aic", "bic", "llf", "rsquared", "rsquared_adj", "fvalue", "f_pvalue"):
+        with pytest.raises(SpecError, match=f'{name} is of least squares, this fit has loss="huber"'):
+            getattr(fit, name)
+    with pytest.raises(SpecError, match="compare is of least squares"):
+        fit.compare(fit)
+    assert "aic" not in fit.glance()
+    assert "loss huber 1.345" in repr(fit)
+    assert "huber" in repr(fit.group(2))
+    median = make_frame(6).gbreg.fit(**CALL, loss="absolute")
+    with pytest.raises(SpecError, match="prediction"):
+        median.predict(make_frame(6), interval="prediction")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_it_is_stored_whole(tmp_path, loss):
+    pytest.importorskip("pyarrow")
+    frame = make_frame(6)
+    fit = frame.gbreg.fit(**CALL, loss=loss)
+    fit.to_parquet(tmp_path / "fit.parquet")
+    for back in (gbreg.read_parquet(tmp_path / "fit.parquet"), pickle.loads(pickle.dumps(fit))):
+        assert back.spec.loss == fit.spec.loss
+        pd.testing.assert_frame_equal(back.bse, fit.bse, check_exact=True)
+        pd.testing.assert_frame_equal(back.scale, fit.scale, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "hubr"}, "did you mean 'huber'"),
+        ({"loss": None}, "loss must be one of"),
+        ({"loss": "huber", "tuning": 0}, "tuning must be a positive number"),
+        ({"loss": "huber", "tuning": "wide"}, "tuning must be a positive number"),
+        ({"loss": "huber", "tuning": True}, "tuning must be a positive number"),
+        ({"loss": "absolute", "tuning": 2.0}, "loss='absolute' has no tuning"),
+        ({"tuning": 2.0}, "loss='squared' has no tuning"),
+        ({"quantile": 0.5}, "loss='squared' has no quantile"),
+        ({"loss": "bisquare", "quantile": 0.5}, "loss='bisquare' has no quantile"),
+        ({"loss": "absolute", "quantile": 1.0}, "quantile must be between 0 and 1"),
+        ({"loss": "huber", "maxiter": 0}, "maxiter must be a positive integer"),
+        ({"loss": "huber", "maxiter": 2.5}, "maxiter must be a positive integer"),
+        ({"maxiter": 10}, "loss='squared' has no maxiter"),
+        ({"loss": "huber", "clip": 3.0}, "does not go with clip="),
+        ({"loss": "huber", "cov_type": "HC1"}, "does not go with cov_type='HC1'"),
+        ({"loss": "huber", "cov_type": "known", "weights": "w"}, "does not go with cov_type='known'"),
+        (
+            {"loss": "absolute", "weights": "w", "weights_type": "frequency", "mad": False},
+            'does not go with weights_type="frequency"',
+        ),
+    ],
+)
+def test_options_are_checked(backend, options, message):
+    with pytest.raises(SpecError, match=message):
+        make_frame(3).gbreg.fit(**CALL, **options, backend=backend)
+
+
+def test_another_backend_is_helped_out():
+    class Own:
+        name = "own"
+
+        def fit(self, problem, options, progress):
+            return NumbaBackend().fit(problem, options, progress)
+
+    frame = make_frame(6)
+    own = frame.gbreg.fit(**CALL, loss="huber", backend=Own())
+    want = frame.gbreg.fit(**CALL, loss="huber", backend="numpy")
+    pd.testing.assert_frame_equal(own.params, want.params, rtol=1e-9)
+
+
+def test_limits_are_those_of_the_kernels():
+    shared = [name for name in vars(loss_kernels) if name.isupper() and hasattr(minimum, name)]
+    assert len(shared) == 12
+    for name in shared:
+        assert getattr(loss_kernels, name) == getattr(minimum, name)
+    assert gbreg.problem.Status.NOT_CONVERGED == loss_kernels.NOT_CONVERGED
+    assert losses.CHUNK_ROWS > 0
