@@ -3,7 +3,12 @@
 
 ``Z`` (n, p + t + 1) holds p columns that are orthonormal within each group, t targets of length 1 or
 less, and ones, as `gbreg.losses` makes it: so nothing here has a unit, and sums of products are
-well conditioned. A group is rows lo:hi, and ``row`` (hi - lo) arrays belong to these.
+well conditioned.
+
+Each group is copied to the rows of a scratch array ``C``: columns 0 to p - 1, then what `TARGET` and
+the names after it say, and last p columns for products. Its width is a multiple of 4; where a
+group ends before, columns and weights are 0, so that sums run four at a time in the same order
+always. ``n`` is the number of rows, ``width`` the next multiple of 4.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from gbreg._jit import entry, kernel
 from gbreg.kernels import median, select
 from gbreg.problem import FloatArray, IntArray
 
-# As in gbreg.losses and gbreg.problem; a test holds them equal.
+# As in gbreg.minimum and gbreg.problem; a test holds them equal.
 NORMAL = 1.482602218505602
 FLOOR = 1e-14
 SETTLED = 1e-10
@@ -27,61 +32,96 @@ GAP = 1e-12
 STEP = 0.99995
 START = 1e-3
 KEPT_STARTS = 3
+CONCENTRATED = 1
 SAMPLED = 128
 HUBER, BISQUARE = 0, 1
 NOT_CONVERGED = 5
 
-
-@kernel
-def add_row(Z: FloatArray, i: int, p: int, weight: float, value: float, A: FloatArray, v: FloatArray) -> None:
-    """``A += weight q q'`` (lower triangle), ``v += weight q value`` for row i."""
-    for j in range(p):
-        scaled = weight * Z[i, j]
-        v[j] += scaled * value
-        for m in range(j + 1):
-            A[j, m] += scaled * Z[i, m]
+FEW = 32  # rows whose order statistics are counted, which is faster than to select them
+TARGET, RESID, WEIGHT, SIZE = 0, 1, 2, 3  # places in C, from p on
+PRIMAL, DUAL_Z, DUAL_W, PRIMAL_STEP, Z_STEP, W_STEP, CHANGE, SLACK = 4, 5, 6, 7, 8, 9, 10, 11
+PRODUCTS = 12
+SCRATCH_ROWS = PRODUCTS  # and 2 p
 
 
 @kernel
-def clear(p: int, A: FloatArray, v: FloatArray) -> None:
+def copy_group(Z: FloatArray, lo: int, step: int, n: int, p: int, column: int, C: FloatArray) -> int:
+    """Rows lo, lo + step, ..., n of them, into C; the width."""
+    width = 4 * ((n + 3) // 4)
+    for i in range(n):
+        row = lo + i * step
+        for j in range(p):
+            C[j, i] = Z[row, j]
+        C[p + TARGET, i] = Z[row, column]
+    for i in range(n, width):
+        for j in range(p):
+            C[j, i] = 0.0
+        C[p + TARGET, i] = 0.0
+        C[p + WEIGHT, i] = 0.0
+    return width
+
+
+@kernel
+def dot(C: FloatArray, a: int, b: int, width: int) -> float:
+    """Sum of the products of two rows of C."""
+    s0 = 0.0
+    s1 = 0.0
+    s2 = 0.0
+    s3 = 0.0
+    for block in range(width // 4):
+        i = 4 * block
+        s0 += C[a, i] * C[b, i]
+        s1 += C[a, i + 1] * C[b, i + 1]
+        s2 += C[a, i + 2] * C[b, i + 2]
+        s3 += C[a, i + 3] * C[b, i + 3]
+    return (s0 + s1) + (s2 + s3)
+
+
+@kernel
+def normal_equations(C: FloatArray, p: int, right: int, width: int, A: FloatArray, v: FloatArray) -> None:
+    """A (lower triangle) = sum weight q q', v = sum weight q C[right]."""
     for j in range(p):
-        v[j] = 0.0
+        for i in range(width):
+            C[p + PRODUCTS + j, i] = C[p + WEIGHT, i] * C[j, i]
+    for j in range(p):
+        v[j] = dot(C, p + PRODUCTS + j, right, width)
         for m in range(j + 1):
-            A[j, m] = 0.0
+            A[j, m] = dot(C, p + PRODUCTS + j, m, width)
 
 
 @kernel
 def factorize(p: int, A: FloatArray, smallest: float) -> bool:
-    """Cholesky in place; False if a pivot is not above ``smallest``: it is infinite, its coefficient 0."""
+    """L D L' in place, with 1 / D on the diagonal; False if a pivot is not above ``smallest``.
+
+    A pivot that is not is infinite: its coefficient is 0.
+    """
     full = True
     for j in range(p):
         size = A[j, j]
         pivot = size
         for m in range(j):
-            pivot -= A[j, m] * A[j, m]
+            pivot -= A[j, m] * A[j, m] * A[m, m]
         above = pivot > smallest * size
         full = full and above
-        root = math.sqrt(pivot) if above else math.inf
-        A[j, j] = root
+        A[j, j] = 1.0 / pivot if above else 0.0
         for i in range(j + 1, p):
             rest = A[i, j]
             for m in range(j):
-                rest -= A[i, m] * A[j, m]
-            A[i, j] = rest / root
+                rest -= A[i, m] * A[j, m] * A[m, m]
+            A[i, j] = rest
     return full
 
 
 @kernel
 def substitute(p: int, A: FloatArray, v: FloatArray) -> None:
-    """``v = (A A')^-1 v``."""
+    """``v = A^-1 v`` of a factorized A: below its diagonal are the columns of L times D."""
     for j in range(p):
         for m in range(j):
-            v[j] -= A[j, m] * v[m]
-        v[j] /= A[j, j]
+            v[j] -= A[j, m] * A[m, m] * v[m]
     for j in range(p - 1, -1, -1):
         for m in range(j + 1, p):
             v[j] -= A[m, j] * v[m]
-        v[j] /= A[j, j]
+        v[j] *= A[j, j]
 
 
 @kernel
@@ -93,75 +133,129 @@ def solve(p: int, A: FloatArray, v: FloatArray) -> bool:
 
 
 @kernel
-def find_residuals(
-    Z: FloatArray, lo: int, step: int, n: int, p: int, column: int, theta: FloatArray, r: FloatArray
-) -> None:
-    """Of rows lo, lo + step, ..., n of them."""
-    for i in range(n):
-        value = Z[lo + i * step, column]
-        for j in range(p):
-            value -= Z[lo + i * step, j] * theta[j]
-        r[i] = value
+def combine(C: FloatArray, p: int, theta: FloatArray, width: int, to: int) -> None:
+    """C[to] = sum of columns times theta."""
+    for i in range(width):
+        C[to, i] = C[0, i] * theta[0]
+    for j in range(1, p):
+        for i in range(width):
+            C[to, i] += C[j, i] * theta[j]
 
 
 @kernel
-def find_scale(r: FloatArray, n: int, sizes: FloatArray) -> float:
-    """1.4826 median(|r|), not below what rounding leaves."""
-    for i in range(n):
-        sizes[i] = abs(r[i])
-    return max(NORMAL * median(sizes, n), FLOOR)
+def find_residuals(C: FloatArray, p: int, theta: FloatArray, width: int) -> None:
+    """RESID = target - columns theta, and SIZE its absolute value."""
+    combine(C, p, theta, width, p + RESID)
+    for i in range(width):
+        r = C[p + TARGET, i] - C[p + RESID, i]
+        C[p + RESID, i] = r
+        C[p + SIZE, i] = abs(r)
 
 
 @kernel
-def trimmed(r: FloatArray, n: int, h: int, sizes: FloatArray) -> tuple[float, float]:
-    """Sum of the h smallest squares of r, and the root of the largest of these."""
-    for i in range(n):
-        sizes[i] = abs(r[i])
-    cut = select(sizes, n, h - 1)
-    total = 0.0
-    for i in range(h):
-        total += sizes[i] * sizes[i]
-    return total, cut
+def order_statistic(C: FloatArray, row: int, n: int, rank: int, sizes: FloatArray) -> float:
+    """The rank-th smallest, from 0, of C[row, :n]."""
+    chosen = -math.inf
+    if n <= FEW:  # the largest of those that at most ``rank`` are less than
+        for i in range(n):
+            value = C[row, i]
+            less = 0
+            for m in range(n):
+                less += C[row, m] < value
+            chosen = value if less <= rank and value > chosen else chosen
+    else:
+        for i in range(n):
+            sizes[i] = C[row, i]
+        chosen = select(sizes, n, rank)
+    return chosen
 
 
 @kernel
-def may_be_below(
-    Z: FloatArray,
-    lo: int,
-    step: int,
-    n: int,
-    p: int,
-    column: int,
-    theta: FloatArray,
-    h: int,
-    bound: float,
-    worst: float,
-    r: FloatArray,
-) -> bool:
-    """Find residuals; False if the h smallest squares must add up to ``worst`` or more.
+def find_scale(C: FloatArray, p: int, n: int, sizes: FloatArray) -> float:
+    """1.4826 median(SIZE), not below what rounding leaves."""
+    row = p + SIZE
+    if n <= FEW:
+        half = n // 2
+        other = half - 1 + n % 2
+        upper = -math.inf
+        lower = -math.inf
+        for i in range(n):
+            value = C[row, i]
+            less = 0
+            for m in range(n):
+                less += C[row, m] < value
+            upper = value if less <= half and value > upper else upper
+            lower = value if less <= other and value > lower else lower
+        middle = 0.5 * lower + 0.5 * upper
+    else:
+        for i in range(n):
+            sizes[i] = C[row, i]
+        middle = median(sizes, n)
+    return max(NORMAL * middle, FLOOR)
 
-    Those of them beyond ``bound`` tell without sorting, for most of the fits through outliers.
-    """
+
+@kernel
+def weigh_within(C: FloatArray, p: int, n: int, cut: float) -> int:
+    """WEIGHT 1 where SIZE is at most ``cut``, else 0; how many there are."""
     within = 0
     for i in range(n):
-        value = Z[lo + i * step, column]
-        for j in range(p):
-            value -= Z[lo + i * step, j] * theta[j]
-        r[i] = value
-        within += abs(value) <= bound
-    return (h - within) * bound * bound < worst
+        inside = C[p + SIZE, i] <= cut
+        C[p + WEIGHT, i] = 1.0 if inside else 0.0
+        within += inside
+    return within
+
+
+@kernel
+def trimmed(C: FloatArray, p: int, n: int, width: int, h: int, cut: float) -> float:
+    """Sum of the h smallest squares, the root of the largest of which is ``cut``."""
+    within = 0
+    for i in range(n):
+        inside = C[p + SIZE, i] < cut
+        C[p + WEIGHT, i] = C[p + SIZE, i] if inside else 0.0
+        within += inside
+    return dot(C, p + WEIGHT, p + WEIGHT, width) + (h - within) * cut * cut
+
+
+@kernel
+def fit_drawn(
+    C: FloatArray,
+    p: int,
+    n: int,
+    draws: FloatArray,
+    trial: int,
+    picked: IntArray,
+    A: FloatArray,
+    v: FloatArray,
+) -> bool:
+    """The fit through p rows, which a row of ``draws`` picks without repetition; False if there is none."""
+    for j in range(p):
+        v[j] = 0.0
+        for m in range(j + 1):
+            A[j, m] = 0.0
+    for j in range(p):
+        k = int(draws[trial, j] * (n - j))
+        place = 0
+        while place < j and k >= picked[place]:
+            k += 1
+            place += 1
+        for m in range(j, place, -1):
+            picked[m] = picked[m - 1]
+        picked[place] = k
+        for a in range(p):
+            v[a] += C[a, k] * C[p + TARGET, k]
+            for b in range(a + 1):
+                A[a, b] += C[a, k] * C[b, k]
+    return solve(p, A, v)
 
 
 @kernel
 def start_robust(
-    Z: FloatArray,
-    lo: int,
-    hi: int,
     p: int,
-    column: int,
-    draws: IntArray,
+    n: int,
+    width: int,
+    draws: FloatArray,
+    C: FloatArray,
     theta: FloatArray,
-    r: FloatArray,
     sizes: FloatArray,
     A: FloatArray,
     v: FloatArray,
@@ -173,106 +267,96 @@ def start_robust(
     Rousseeuw and Van Driessen 2006: fits through p rows drawn at random, the best of them
     concentrated on the rows nearest to them.
     """
-    step = (hi - lo + SAMPLED - 1) // SAMPLED
-    n = (hi - lo + step - 1) // step
     h = n - 3 * n // 10
+    last = KEPT_STARTS - 1
     for b in range(KEPT_STARTS):
         best[b, p] = math.inf
     bound = 0.0
     for trial in range(draws.shape[0]):
-        clear(p, A, v)
-        for j in range(p):
-            k = draws[trial, j] % (n - j)
-            place = 0
-            while place < j and k >= picked[place]:
-                k += 1
-                place += 1
-            for m in range(j, place, -1):
-                picked[m] = picked[m - 1]
-            picked[place] = k
-            row = lo + k * step
-            add_row(Z, row, p, 1.0, Z[row, column], A, v)
-        worst = best[KEPT_STARTS - 1, p]
-        if solve(p, A, v) and may_be_below(Z, lo, step, n, p, column, v, h, bound, worst, r):
-            total, cut = trimmed(r, n, h, sizes)
-            if total < worst:
-                b = KEPT_STARTS - 1
-                while b > 0 and total < best[b - 1, p]:
-                    for j in range(p + 1):
-                        best[b, j] = best[b - 1, j]
-                    b -= 1
-                for j in range(p):
-                    best[b, j] = v[j]
-                best[b, p] = total
-                bound = max(cut, bound) if worst == math.inf else cut
+        if fit_drawn(C, p, n, draws, trial, picked, A, v):
+            find_residuals(C, p, v, width)
+            within = 0
+            for i in range(n):
+                within += C[p + SIZE, i] <= bound
+            worst = best[last, p]
+            # rows beyond the bound tell without sorting, for most of the fits through outliers
+            if (h - within) * bound * bound < worst:
+                cut = order_statistic(C, p + SIZE, n, h - 1, sizes)
+                total = trimmed(C, p, n, width, h, cut)
+                if total < worst:
+                    b = last
+                    while b > 0 and total < best[b - 1, p]:
+                        for j in range(p + 1):
+                            best[b, j] = best[b - 1, j]
+                        b -= 1
+                    for j in range(p):
+                        best[b, j] = v[j]
+                    best[b, p] = total
+                    bound = max(cut, bound) if worst == math.inf else cut
     least = math.inf
     for b in range(KEPT_STARTS):
         total = best[b, p]
         for j in range(p):
             v[j] = best[b, j]
-        falling = total < math.inf
-        while falling:
+        steps = 0
+        while steps <= CONCENTRATED and total < math.inf:
+            steps += 1
             if total < least:
                 least = total
                 for j in range(p):
                     theta[j] = v[j]
-            find_residuals(Z, lo, step, n, p, column, v, r)
-            before, cut = trimmed(r, n, h, sizes)
-            clear(p, A, v)
-            for i in range(n):
-                if abs(r[i]) <= cut:
-                    add_row(Z, lo + i * step, p, 1.0, Z[lo + i * step, column], A, v)
-            falling = solve(p, A, v)
-            if falling:
-                find_residuals(Z, lo, step, n, p, column, v, r)
-                total, cut = trimmed(r, n, h, sizes)
-                falling = total < before * (1.0 - SETTLED)
+            total = math.inf
+            if steps <= CONCENTRATED:
+                find_residuals(C, p, v, width)
+                weigh_within(C, p, n, order_statistic(C, p + SIZE, n, h - 1, sizes))
+                normal_equations(C, p, p + TARGET, width, A, v)
+                if solve(p, A, v):
+                    find_residuals(C, p, v, width)
+                    cut = order_statistic(C, p + SIZE, n, h - 1, sizes)
+                    total = trimmed(C, p, n, width, h, cut)
 
 
 @kernel
 def reweight(
-    Z: FloatArray,
-    lo: int,
-    hi: int,
     p: int,
-    column: int,
+    n: int,
+    width: int,
     which: int,
     tuning: float,
     inflated: float,
     maxiter: int,
+    C: FloatArray,
     theta: FloatArray,
-    r: FloatArray,
     sizes: FloatArray,
     A: FloatArray,
     v: FloatArray,
 ) -> tuple[float, bool]:
     """Iterate weighted least squares from ``theta`` to the end; the scale, and whether it was reached."""
-    n = hi - lo
-    find_residuals(Z, lo, 1, n, p, column, theta, r)
-    scale = inflated * find_scale(r, n, sizes)
+    find_residuals(C, p, theta, width)
+    scale = inflated * find_scale(C, p, n, sizes)
     done = False
     last = 0.0
     iteration = 0
     while iteration < maxiter and not done:
         iteration += 1
-        clear(p, A, v)
         limit = tuning * scale
-        for i in range(n):
-            size = abs(r[i])
-            if which == HUBER:
-                weight = 1.0 if size <= limit else limit / size
-            else:
-                part = size / limit
-                weight = (1.0 - part * part) * (1.0 - part * part) if part < 1.0 else 0.0
-            if weight > 0.0:
-                add_row(Z, lo + i, p, weight, r[i], A, v)
+        if which == HUBER:
+            for i in range(n):
+                size = C[p + SIZE, i]
+                C[p + WEIGHT, i] = 1.0 if size <= limit else limit / size
+        else:
+            for i in range(n):
+                part = C[p + SIZE, i] / limit
+                rest = max(1.0 - part * part, 0.0)
+                C[p + WEIGHT, i] = rest * rest
+        normal_equations(C, p, p + RESID, width, A, v)
         if solve(p, A, v):
             largest = 0.0
             for j in range(p):
                 theta[j] += v[j]
                 largest = max(largest, abs(v[j]))
-            find_residuals(Z, lo, 1, n, p, column, theta, r)
-            change = find_scale(r, n, sizes) - scale
+            find_residuals(C, p, theta, width)
+            change = find_scale(C, p, n, sizes) - scale
             near = max(SETTLED * (scale + change), ROUNDING)
             done = largest <= near and abs(change) <= near
             turned = iteration > FREE and change * last < 0.0
@@ -292,10 +376,11 @@ def reweight_groups(
     p: int,
     which: int,
     tuning: float,
-    draws: IntArray,
+    draws: FloatArray,
     least_rows: int,
     maxiter: int,
-    rows: FloatArray,
+    C: FloatArray,
+    sizes: FloatArray,
     A: FloatArray,
     v: FloatArray,
     picked: IntArray,
@@ -305,145 +390,135 @@ def reweight_groups(
     status: Any,
 ) -> None:
     """Huber's and Tukey's estimates of groups g0:g1; ``draws`` without rows start from least squares."""
-    r = rows[0]
-    sizes = rows[1]
     for g in range(g0, g1):
         lo = offsets[g]
-        hi = offsets[g + 1]
+        n = offsets[g + 1] - lo
         for q in range(theta.shape[1]):
             own = theta[g, q]
             for j in range(p):
                 own[j] = 0.0
             inflated = 1.0
-            if draws.shape[0] > 0 and hi - lo >= least_rows:
-                start_robust(Z, lo, hi, p, p + q, draws, own, r, sizes, A, v, picked, best)
-                inflated += 5.0 / (hi - lo - p)
-            size, done = reweight(Z, lo, hi, p, p + q, which, tuning, inflated, maxiter, own, r, sizes, A, v)
+            if draws.shape[0] > 0 and n >= least_rows:
+                step = (n + SAMPLED - 1) // SAMPLED
+                few = (n + step - 1) // step
+                width = copy_group(Z, lo, step, few, p, p + q, C)
+                start_robust(p, few, width, draws, C, own, sizes, A, v, picked, best)
+                inflated += 5.0 / (n - p)
+            width = copy_group(Z, lo, 1, n, p, p + q, C)
+            size, done = reweight(p, n, width, which, tuning, inflated, maxiter, C, own, sizes, A, v)
             scale[g, q] = size
             status[g, q] = 0 if done else NOT_CONVERGED
 
 
 @kernel
-def find_steps(
-    x: FloatArray,
-    s: FloatArray,
-    z: FloatArray,
-    w: FloatArray,
-    dx: FloatArray,
-    dz: FloatArray,
-    dw: FloatArray,
-    n: int,
-) -> tuple[float, float]:
-    """How far multipliers, and their slacks, can go and stay positive; at most 1."""
-    primal = math.inf
-    dual = math.inf
+def longest_step(C: FloatArray, values: int, change: int, sign: float, n: int) -> float:
+    """1 over the largest step for which C[values] + sign step C[change] is not negative."""
+    most = 0.0
     for i in range(n):
-        if dx[i] < 0.0:
-            primal = min(primal, -x[i] / dx[i])
-        if dx[i] > 0.0:
-            primal = min(primal, s[i] / dx[i])
-        if dz[i] < 0.0:
-            dual = min(dual, -z[i] / dz[i])
-        if dw[i] < 0.0:
-            dual = min(dual, -w[i] / dw[i])
-    return min(STEP * primal, 1.0), min(STEP * dual, 1.0)
+        most = max(most, -sign * C[change, i] / C[values, i])
+    return most
+
+
+@kernel
+def find_steps(C: FloatArray, p: int, n: int) -> tuple[float, float]:
+    """How far multipliers, and their slacks, can go and stay positive; at most 1."""
+    primal = max(
+        longest_step(C, p + PRIMAL, p + PRIMAL_STEP, 1.0, n),
+        longest_step(C, p + SLACK, p + PRIMAL_STEP, -1.0, n),
+    )
+    dual = max(
+        longest_step(C, p + DUAL_Z, p + Z_STEP, 1.0, n), longest_step(C, p + DUAL_W, p + W_STEP, 1.0, n)
+    )
+    return min(STEP / primal, 1.0), min(STEP / dual, 1.0)
 
 
 @kernel
 def find_quantile(
-    Z: FloatArray,
-    lo: int,
-    hi: int,
     p: int,
-    column: int,
+    n: int,
+    width: int,
     quantile: float,
     maxiter: int,
+    C: FloatArray,
     theta: FloatArray,
-    rows: FloatArray,
     A: FloatArray,
     v: FloatArray,
-    rhs: FloatArray,
+    right: FloatArray,
 ) -> bool:
     """Minimise sum (quantile - [r < 0]) r, r = target - Z theta; whether the minimum was reached.
 
     The Frisch-Newton interior point method with Mehrotra's predictor and corrector, on the dual:
-    Portnoy and Koenker 1997. x and s = 1 - x are the multipliers of rows, z - w = -r.
+    Portnoy and Koenker 1997. PRIMAL and SLACK = 1 - PRIMAL are the multipliers of rows,
+    DUAL_Z - DUAL_W is minus the residual.
     """
-    n = hi - lo
-    x = rows[0]
-    s = rows[1]
-    z = rows[2]
-    w = rows[3]
-    dx = rows[4]
-    dz = rows[5]
-    dw = rows[6]
-    weight = rows[7]
     for j in range(p):
         theta[j] = 0.0
     for i in range(n):
-        x[i] = 1.0 - quantile
-        s[i] = quantile
-        r = -Z[lo + i, column]
-        z[i] = max(r, 0.0) + START
-        w[i] = max(-r, 0.0) + START
+        C[p + PRIMAL, i] = 1.0 - quantile
+        C[p + SLACK, i] = quantile
+        C[p + DUAL_Z, i] = max(-C[p + TARGET, i], 0.0) + START
+        C[p + DUAL_W, i] = max(C[p + TARGET, i], 0.0) + START
+    for row in range(p + PRIMAL, p + PRODUCTS):
+        for i in range(n, width):
+            C[row, i] = 0.0
     gap = math.inf
     enough = max(GAP, ROUNDING * n)
     iteration = 0
     while iteration < maxiter and gap > enough:
         iteration += 1
-        clear(p, A, v)
         for i in range(n):
-            weight[i] = 1.0 / (z[i] / x[i] + w[i] / s[i])
-            add_row(Z, lo + i, p, weight[i], z[i] - w[i], A, v)
+            z = C[p + DUAL_Z, i]
+            w = C[p + DUAL_W, i]
+            C[p + WEIGHT, i] = 1.0 / (z / C[p + PRIMAL, i] + w / C[p + SLACK, i])
+            C[p + RESID, i] = z - w
+        for i in range(n, width):
+            C[p + RESID, i] = 0.0
+        normal_equations(C, p, p + RESID, width, A, v)
         for j in range(p):
-            rhs[j] = v[j]
-        # the predictor
+            right[j] = v[j]
         factorize(p, A, FAINT)  # flat directions stay as they are
         substitute(p, A, v)
+        combine(C, p, v, width, p + SIZE)
         for i in range(n):
-            along = 0.0
-            for j in range(p):
-                along += Z[lo + i, j] * v[j]
-            dx[i] = weight[i] * (along - (z[i] - w[i]))
-            dz[i] = -z[i] * (1.0 + dx[i] / x[i])
-            dw[i] = -w[i] * (1.0 - dx[i] / s[i])
-        primal, dual = find_steps(x, s, z, w, dx, dz, dw, n)
+            step = C[p + WEIGHT, i] * (C[p + SIZE, i] - C[p + RESID, i])
+            C[p + PRIMAL_STEP, i] = step
+            C[p + Z_STEP, i] = -C[p + DUAL_Z, i] * (1.0 + step / C[p + PRIMAL, i])
+            C[p + W_STEP, i] = -C[p + DUAL_W, i] * (1.0 - step / C[p + SLACK, i])
+        primal, dual = find_steps(C, p, n)
         if min(primal, dual) < 1.0:
-            now = 0.0
-            then = 0.0
-            for i in range(n):
-                now += z[i] * x[i] + w[i] * s[i]
-                then += (z[i] + dual * dz[i]) * (x[i] + primal * dx[i])
-                then += (w[i] + dual * dw[i]) * (s[i] - primal * dx[i])
-            ratio = then / now
+            now = dot(C, p + DUAL_Z, p + PRIMAL, width) + dot(C, p + DUAL_W, p + SLACK, width)
+            along = dot(C, p + DUAL_Z, p + PRIMAL_STEP, width) - dot(C, p + DUAL_W, p + PRIMAL_STEP, width)
+            across = dot(C, p + Z_STEP, p + PRIMAL, width) + dot(C, p + W_STEP, p + SLACK, width)
+            both = dot(C, p + Z_STEP, p + PRIMAL_STEP, width) - dot(C, p + W_STEP, p + PRIMAL_STEP, width)
+            then = now + primal * along + dual * across + primal * dual * both
+            ratio = max(then, 0.0) / now
             mu = now * ratio * ratio * ratio / (2.0 * n)
+            for i in range(n):
+                x = C[p + PRIMAL, i]
+                s = C[p + SLACK, i]
+                xz = (mu - C[p + PRIMAL_STEP, i] * C[p + Z_STEP, i]) / x
+                sw = (mu + C[p + PRIMAL_STEP, i] * C[p + W_STEP, i]) / s
+                C[p + CHANGE, i] = xz - sw
+                C[p + Z_STEP, i] = xz
+                C[p + W_STEP, i] = sw
             for j in range(p):
-                v[j] = rhs[j]
-            for i in range(n):
-                second = dx[i] * dz[i] / x[i] + dx[i] * dw[i] / s[i] - mu * (1.0 / x[i] - 1.0 / s[i])
-                for j in range(p):
-                    v[j] += weight[i] * second * Z[lo + i, j]
+                v[j] = right[j] - dot(C, p + PRODUCTS + j, p + CHANGE, width)
             substitute(p, A, v)
+            combine(C, p, v, width, p + SIZE)
             for i in range(n):
-                along = 0.0
-                for j in range(p):
-                    along += Z[lo + i, j] * v[j]
-                xz = dx[i] * dz[i]
-                sw = -dx[i] * dw[i]
-                change = mu * (1.0 / x[i] - 1.0 / s[i]) - xz / x[i] + sw / s[i]
-                dx[i] = weight[i] * (along - (z[i] - w[i]) + change)
-                dz[i] = mu / x[i] - z[i] - z[i] * dx[i] / x[i] - xz / x[i]
-                dw[i] = mu / s[i] - w[i] + w[i] * dx[i] / s[i] - sw / s[i]
-            primal, dual = find_steps(x, s, z, w, dx, dz, dw, n)
+                step = C[p + WEIGHT, i] * (C[p + SIZE, i] - C[p + RESID, i] + C[p + CHANGE, i])
+                C[p + PRIMAL_STEP, i] = step
+                C[p + Z_STEP, i] += -C[p + DUAL_Z, i] * (1.0 + step / C[p + PRIMAL, i])
+                C[p + W_STEP, i] += -C[p + DUAL_W, i] * (1.0 - step / C[p + SLACK, i])
+            primal, dual = find_steps(C, p, n)
         for j in range(p):
             theta[j] -= dual * v[j]
-        gap = 0.0
         for i in range(n):
-            x[i] += primal * dx[i]
-            s[i] -= primal * dx[i]
-            z[i] += dual * dz[i]
-            w[i] += dual * dw[i]
-            gap += z[i] * x[i] + w[i] * s[i]
+            C[p + PRIMAL, i] += primal * C[p + PRIMAL_STEP, i]
+            C[p + SLACK, i] -= primal * C[p + PRIMAL_STEP, i]
+            C[p + DUAL_Z, i] += dual * C[p + Z_STEP, i]
+            C[p + DUAL_W, i] += dual * C[p + W_STEP, i]
+        gap = dot(C, p + DUAL_Z, p + PRIMAL, width) + dot(C, p + DUAL_W, p + SLACK, width)
         if not gap < math.inf:
             gap = math.inf
             iteration = maxiter
@@ -459,10 +534,11 @@ def quantile_groups(
     p: int,
     quantile: float,
     maxiter: int,
-    rows: FloatArray,
+    C: FloatArray,
+    sizes: FloatArray,
     A: FloatArray,
     v: FloatArray,
-    rhs: FloatArray,
+    right: FloatArray,
     theta: FloatArray,
     scale: FloatArray,
     status: Any,
@@ -473,7 +549,8 @@ def quantile_groups(
         n = offsets[g + 1] - lo
         for q in range(theta.shape[1]):
             own = theta[g, q]
-            done = find_quantile(Z, lo, lo + n, p, p + q, quantile, maxiter, own, rows, A, v, rhs)
-            find_residuals(Z, lo, 1, n, p, p + q, own, rows[0])
-            scale[g, q] = find_scale(rows[0], n, rows[1])
+            width = copy_group(Z, lo, 1, n, p, p + q, C)
+            done = find_quantile(p, n, width, quantile, maxiter, C, own, A, v, right)
+            find_residuals(C, p, own, width)
+            scale[g, q] = find_scale(C, p, n, sizes)
             status[g, q] = 0 if done else NOT_CONVERGED

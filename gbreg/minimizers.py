@@ -15,6 +15,7 @@ import numpy as np
 from gbreg.backends import Progress
 from gbreg.backends._numpy_common import buckets, padded_rows
 from gbreg.minimum import (
+    CONCENTRATED,
     DEPENDENT,
     FAINT,
     FLOOR,
@@ -206,7 +207,7 @@ def sampled(rows: Rows) -> Rows:
     return Rows.of(rows.Q[:, keep], rows.b[keep], -(-rows.counts // steps))
 
 
-def least_trimmed(rows: Rows, trials: IntArray, progress: Progress) -> FloatArray:
+def least_trimmed(rows: Rows, trials: FloatArray, progress: Progress) -> FloatArray:
     """(p, g) of the least sum of 70 % of the squares that is found."""
     p, g = len(rows.Q), len(rows.counts)
     starts, groups = np.cumsum(rows.counts) - rows.counts, np.arange(g)
@@ -216,7 +217,7 @@ def least_trimmed(rows: Rows, trials: IntArray, progress: Progress) -> FloatArra
         weights = np.zeros(len(rows.own))
         picked = np.empty((0, g), dtype=np.int64)
         for j, number in enumerate(draw):
-            k = number % (rows.counts - j)
+            k = (number * (rows.counts - j)).astype(np.int64)
             for earlier in picked:
                 k = k + (k >= earlier)
             picked = np.sort(np.concatenate([picked, k[None]]), axis=0)
@@ -233,15 +234,14 @@ def least_trimmed(rows: Rows, trials: IntArray, progress: Progress) -> FloatArra
     least = totals[0].copy()
     for b in range(KEPT_STARTS):
         theta, total = best[b], totals[b]
-        falling = total < np.inf
-        while falling.any():
-            better = falling & (total < least)
+        for step in range(CONCENTRATED + 1):
+            better = total < least
             found[:, better], least[better] = theta[:, better], total[better]
-            before, cut = trimmed(rows, theta)
-            kept = np.abs(rows.b - rows.along(theta)) <= cut[rows.own]
-            theta = np.where(falling, solve_weighted(rows, kept.astype(np.float64), rows.b), theta)
-            total, _ = trimmed(rows, theta)
-            falling = falling & (total < before * (1 - SETTLED))
+            if step < CONCENTRATED:
+                _, cut = trimmed(rows, theta)
+                kept = np.abs(rows.b - rows.along(theta)) <= cut[rows.own]
+                theta = solve_weighted(rows, kept.astype(np.float64), rows.b)
+                total, _ = trimmed(rows, theta)
     return found
 
 

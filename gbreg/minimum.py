@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gbreg.backends import Progress
-from gbreg.problem import FloatArray, IntArray, Loss, Problem, Status, frozen
+from gbreg.problem import FloatArray, Loss, Problem, Status, frozen
 
 NORMAL = 1.482602218505602  # median absolute deviation to standard deviation: 1 / ndtri(3/4)
 OUTLIERS = 0.3  # share of the rows that the start of "bisquare" survives
@@ -27,15 +27,16 @@ GAP = 1e-12  # between the sum of absolute residuals and a bound of the least on
 STEP = 0.99995  # share of the way to the boundary: Portnoy and Koenker 1997
 START = 1e-3  # how far multipliers start from their bounds
 KEPT_STARTS = 3  # fits through drawn rows that are concentrated
+CONCENTRATED = 1  # steps; the iteration that follows goes on
 SAMPLED = 128  # rows of a group that the start looks at, at most about
 
 
-def draws(loss: Loss, p: int) -> IntArray:
-    """(trials, p) random numbers that choose the rows a robust start is tried with; or no trials."""
+def draws(loss: Loss, p: int) -> FloatArray:
+    """(trials, p) random numbers in [0, 1) that choose the rows a robust start is tried with, or none."""
     if loss.name != "bisquare":
-        return np.empty((0, p), dtype=np.int64)
+        return np.empty((0, p))
     trials = int(np.ceil(np.log(MISSED) / np.log1p(-((1 - OUTLIERS) ** p))))
-    return frozen(np.random.default_rng(SEED).integers(0, 1 << 31, (min(trials, MOST_TRIALS), p)))
+    return frozen(np.random.default_rng(SEED).random((min(trials, MOST_TRIALS), p)))
 
 
 class Minimum(NamedTuple):

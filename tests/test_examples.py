@@ -71,7 +71,7 @@ def robust():
 def test_robust_calibration_cures_large_cells_and_not_small_ones(robust, capsys):
     table = robust.main(40_000, radii=(15, 1))
     assert "40,000 rows, 5% of the values" in capsys.readouterr().out
-    assert len(table) == 8
+    assert len(table) == 12
     small, large = (part.set_index(["data", "fit"]) for _, part in table.groupby("rows/cell"))
     clean, plain, clipped = (
         large.loc[key] for key in (("clean", "plain"), ("outliers", "plain"), ("outliers", "clip=4.0"))
@@ -83,6 +83,9 @@ def test_robust_calibration_cures_large_cells_and_not_small_ones(robust, capsys)
     assert clipped["pull"] == pytest.approx(1, abs=0.1)
     assert 0.04 < clipped["set aside"] < 0.05
     assert clipped["found"] > 0.99
+    huber = large.loc[("outliers", "huber")]
+    assert huber["width"] < 1.5 * clean["width"]
+    assert huber["pull"] == pytest.approx(1, abs=0.1)
     assert large.loc[("clean", "clip=4.0"), "width"] == pytest.approx(clean["width"], rel=0.02)
     hidden = small.loc[("outliers", "clip=4.0"), "width"] / small.loc[("outliers", "plain"), "width"]
     assert hidden == pytest.approx(1, abs=0.1)  # as the docstring says: nothing useful

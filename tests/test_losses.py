@@ -388,7 +388,7 @@ def test_another_backend_is_helped_out():
 
 def test_limits_are_those_of_the_kernels():
     shared = [name for name in vars(loss_kernels) if name.isupper() and hasattr(minimum, name)]
-    assert len(shared) == 12
+    assert len(shared) == 13
     for name in shared:
         assert getattr(loss_kernels, name) == getattr(minimum, name)
     assert gbreg.problem.Status.NOT_CONVERGED == loss_kernels.NOT_CONVERGED

@@ -408,6 +408,25 @@ def test_clip(backend: str) -> None:  # its numbers are in test_clip.py
     assert (short.status == "not_converged").any(axis=None)
 
 
+@covers("loss", "tuning", "quantile", "maxiter")
+def test_loss(backend: str) -> None:  # its numbers are in test_losses.py
+    frame = table()
+    frame.iloc[::16, frame.columns.get_loc("u")] += 50
+    call: list[dict[str, Any]] = [
+        {},
+        {"loss": "huber"},
+        {"loss": "huber", "tuning": 3.0},
+        {"loss": "bisquare"},
+        {"loss": "absolute"},
+        {"loss": "absolute", "quantile": 0.3},
+    ]
+    made = [fit(frame, backend, weights="w", **options).params["u"].to_numpy() for options in call]
+    for i, one in enumerate(made):
+        assert all((one != other).any() for other in made[:i])
+    short = quiet(frame, backend, loss="huber", maxiter=1)
+    assert (short.status == "not_converged").any(axis=None)
+
+
 @covers("weights_type")
 def test_weights_type(backend: str) -> None:  # its numbers are in test_frequency.py
     frame = table()
@@ -838,6 +857,10 @@ WRONG: dict[str, dict[str, Any]] = {
     "clusters": {"cov_type": "cluster", "groups": "q"},
     "clip": {"clip": 0},
     "clip_iterations": {"clip_iterations": 0},
+    "loss": {"loss": "q"},
+    "tuning": {"loss": "huber", "tuning": 0},
+    "quantile": {"quantile": 0.5},
+    "maxiter": {"loss": "absolute", "maxiter": 0},
     "weights_type": {"weights_type": "frequency"},
     "counts": {"weights_type": "frequency", "weights": "w"},
     "intercept": {"intercept": 2},

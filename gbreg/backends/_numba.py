@@ -92,17 +92,18 @@ class NumbaBackend:
         trials = draws(loss, p)
 
         def some(g0: int, g1: int) -> None:
-            rows, A, v = np.empty((8, longest)), np.empty((p, p)), np.empty(p)
+            C = np.empty((loss_kernels.SCRATCH_ROWS + 2 * p, longest + 3))
+            scratch: list[Any] = [C, np.empty(longest), np.empty((p, p)), np.empty(p)]
             if loss.name == "absolute":
-                known: list[Any] = [loss.quantile, loss.maxiter, rows, A, v, np.empty(p)]
-                arguments: list[Any] = [problem.Z, problem.offsets, g0, g1, p, *known, *found]
-                loss_kernels.quantile_groups(*arguments)
+                asked: list[Any] = [loss.quantile, loss.maxiter]
+                last: list[Any] = [np.empty(p)]
+                run: Any = loss_kernels.quantile_groups
             else:
                 which = loss_kernels.HUBER if loss.name == "huber" else loss_kernels.BISQUARE
-                known = [which, loss.tuning, trials, START_ROWS * p, loss.maxiter, rows, A, v]
-                scratch = [np.empty(p, dtype=np.int64), np.empty((loss_kernels.KEPT_STARTS, p + 1))]
-                arguments = [problem.Z, problem.offsets, g0, g1, p, *known, *scratch, *found]
-                loss_kernels.reweight_groups(*arguments)
+                asked = [which, loss.tuning, trials, START_ROWS * p, loss.maxiter]
+                last = [np.empty(p, dtype=np.int64), np.empty((loss_kernels.KEPT_STARTS, p + 1))]
+                run = loss_kernels.reweight_groups
+            run(problem.Z, problem.offsets, g0, g1, p, *asked, *scratch, *last, *found)
 
         threads = threads_for(self.n_jobs, problem.n_rows, SERIAL_LOSS_ROWS)
         with quiet():
