@@ -47,6 +47,7 @@ class GbregAccessor:
         sort: bool = True,
         observed: bool = True,
         dropna: bool = True,
+        fallback: Any = None,
         n_jobs: int | None = None,
         progress: bool = False,
     ) -> GroupFit:
@@ -74,6 +75,7 @@ class GbregAccessor:
             sort=sort,
             observed=observed,
             dropna=dropna,
+            fallback=fallback,
             n_jobs=n_jobs,
             progress=progress,
         )

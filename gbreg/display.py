@@ -56,8 +56,9 @@ def facts(fit: GroupFit) -> list[str]:
     weights = "" if fit.spec.weights is None else f", weights {_weights(fit)}"
     errors = f", errors {_errors(fit)}" if fit.spec.cov_type in ROBUST else ""
     clip = "" if fit.spec.clip is None else f", clip {fit.spec.clip:g}"
+    parents = f", fallback {_listed(list(fit.parents))}" if fit.parents else ""
     return [
-        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}",
+        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}{parents}",
         *_row_lines(fit),
         *_status_lines(fit),
     ]
@@ -149,7 +150,10 @@ def rows_of(fit: GroupFit, groups: IntArray, keys: pd.Index[Any]) -> GroupFit:
     counted = {f.name: getattr(c, f.name)[groups] for f in fields(c) if not f.name.startswith("n_")}
     counts = replace(c, **counted, n_rows=int(counted["rows"].sum()), n_without_key=0)
     origins = {j: values[groups] for j, values in fit.origins.items()}
-    return type(fit)(replace(e, **picked), keys, fit.spec, counts, origins, fit.backend)
+    made = type(fit)(replace(e, **picked), keys, fit.spec, counts, origins, fit.backend)
+    if fit.fallback is not None:
+        made.fallback = replace(fit.fallback, used=fit.fallback.used[groups])
+    return made
 
 
 class GroupSummary:

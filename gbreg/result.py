@@ -14,7 +14,6 @@ from gbreg import comparison, display, flat, prediction, storage, tables
 from gbreg.diagnostics import Diagnostics
 from gbreg.errors import SpecError
 from gbreg.prediction import FrameRows, Interval
-from gbreg.problem import Flag
 from gbreg.restrictions import read_restrictions
 from gbreg.spec import check_fraction
 from gbreg.suggest import nearest
@@ -158,40 +157,6 @@ class GroupFit(Diagnostics):
             )
         return self.targets.index(target)
 
-    # ------------------------------------------------------------------ status
-
-    @property
-    def status(self) -> pd.DataFrame:
-        """One word per group and target, categorical."""
-        return tables.statuses(self.estimates.status, self.keys, self.targets)
-
-    @property
-    def flags(self) -> pd.DataFrame:
-        """Remarks beside the status, boolean, columns (target, flag)."""
-        bits = np.array([int(flag) for flag in Flag], dtype=np.uint8)
-        values = (self.estimates.flags[:, :, None] & bits) > 0
-        axes = [("target", self.targets), ("flag", [flag.word for flag in Flag])]
-        return tables.by_axes(values, self.keys, *axes)
-
-    def status_counts(self) -> pd.DataFrame:
-        """Count groups by status: rows are all words, columns targets."""
-        return tables.status_counts(self.estimates.status, self.targets)
-
-    def accounting(self, *, per_group: bool = False) -> pd.DataFrame:
-        """Where the rows went; for each target the other counts add up to ``rows``.
-
-        A row counts once: without key, not selected, of weight zero, missing, infinite or used.
-
-        Parameters
-        ----------
-        per_group : bool
-            Rows are groups and columns (target, count); else one row per target, with
-            ``without_key`` for the rows in no group.
-        """
-        if per_group:
-            return tables.row_counts(self.counts, self.keys, self.targets)
-        return tables.total_row_counts(self.counts, self.targets)
-
     # ------------------------------------------------------------------ rows of a frame
 
     def predict(
@@ -203,6 +168,7 @@ class GroupFit(Diagnostics):
         weights: Any = None,
         missing: Literal["nan", "raise"] = "nan",
         by: Any = None,
+        source: bool = False,
     ) -> pd.DataFrame:
         """Fitted values at the rows of any frame, one column per target, on its index.
 
@@ -225,6 +191,8 @@ class GroupFit(Diagnostics):
         by
             Keys of these rows, as in `gbreg.fit`, instead of those of the fit. Needed if they
             were values aligned with its rows, or code that was not stored.
+        source : bool
+            Also (target, "source"), which fit a row's value is of; see `fallbacks`.
 
         Raises
         ------
@@ -234,7 +202,14 @@ class GroupFit(Diagnostics):
             A weight is not positive and finite.
         """
         return prediction.predict(
-            self, frame, interval=interval, alpha=alpha, weights=weights, missing=missing, by=by
+            self,
+            frame,
+            interval=interval,
+            alpha=alpha,
+            weights=weights,
+            missing=missing,
+            by=by,
+            source=source,
         )
 
     def fittedvalues(
