@@ -17,6 +17,7 @@ from gbreg.prediction import FrameRows, Interval
 from gbreg.restrictions import read_restrictions
 from gbreg.spec import check_fraction
 from gbreg.suggest import nearest
+from gbreg.summary import GroupSummary
 
 
 class GroupFit(Diagnostics):
@@ -339,15 +340,15 @@ class GroupFit(Diagnostics):
         """
         return flat.formulas(self, suffix)
 
-    def group(self, key: Hashable) -> display.GroupSummary:
-        """One group as a printable summary, like statsmodels' ``summary()``.
+    def group(self, key: Hashable) -> GroupSummary:
+        """One group as statsmodels' ``summary()`` prints it, for each target.
 
         Parameters
         ----------
         key
             A key as in `keys`: a scalar, or a tuple where groups have several.
         """
-        return display.GroupSummary(self, key)
+        return GroupSummary(self, key)
 
     def to_parquet(self, path: str | Path) -> None:
         """Save the whole result; `gbreg.read_parquet` reads it back (extra ``arrow``).
