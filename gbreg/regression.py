@@ -152,8 +152,8 @@ def fit(
         too. Rows of a group that is ``too_few_rows``, ``no_data``, ``rank_deficient`` (unless
         ``on_collinear="drop"``), ``not_converged`` or ``overflow`` and rows of groups the fit has
         not seen are predicted by the first parent that could be fitted. Coefficients and errors
-        stay those of the group, NaN; its status is ``fallback``. See `GroupFit.fallbacks`, ``parents``
-        and ``predict(source=True)``.
+        stay those of the group, NaN, and so do ``clipped`` and ``durbin_watson``; its status is
+        ``fallback``. See `GroupFit.fallbacks`, ``parents`` and ``predict(source=True)``.
     n_jobs : int, optional
         Threads or processes; -1 for all cores. No number depends on it.
     progress : bool

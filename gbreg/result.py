@@ -187,13 +187,13 @@ class GroupFit(Diagnostics):
             Of the new observations of a prediction interval, in the unit of the weights of the
             fit: their variance is scale / weight (1 / weight if known). Default 1, as statsmodels.
         missing : {"nan", "raise"}
-            What rows get that have no fitted value: their group was not seen or not fitted,
-            or their key or a predictor is missing.
+            What rows get that have no fitted value: their group was not seen or not fitted (and
+            has no parent to predict it), or their key or a predictor is missing.
         by
             Keys of these rows, as in `gbreg.fit`, instead of those of the fit. Needed if they
             were values aligned with its rows, or code that was not stored.
         source : bool
-            Also (target, "source"), which fit a row's value is of; see `fallbacks`.
+            Also (target, "source"), which fit speaks for the row's group; see `fallbacks`.
 
         Raises
         ------
@@ -262,7 +262,8 @@ class GroupFit(Diagnostics):
         Adds ``{target}_fitted`` and ``{target}_resid``; for rows that take part in the fit also
         ``_std_resid``, sqrt(w) r / (sigma sqrt(1 - leverage)), ``_leverage`` and
         ``_cooks_distance``. These are NaN for rows without weight or target and for clipped ones;
-        rows that ``where`` left out are taken for rows of the fit.
+        rows that ``where`` left out are taken for rows of the fit. With ``fallback`` also
+        ``{target}_source``; where it is a parent, the last three are NaN: they are about the group.
 
         Parameters
         ----------
@@ -331,7 +332,8 @@ class GroupFit(Diagnostics):
         ``DataFrame.eval`` runs them on a frame merged with ``to_frame(suffix)`` on the keys.
         Labels that are not strings are written as in `to_frame`: rename those columns first.
         A coefficient that is NaN makes the value NaN, also with ``on_collinear="drop"``; and
-        `predict` keeps digits that intercept + slope * x loses where x is far from 0.
+        `predict` keeps digits that intercept + slope * x loses where x is far from 0, and knows
+        the parents of ``fallback``.
 
         Raises
         ------

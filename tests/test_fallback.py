@@ -146,6 +146,31 @@ def test_parents_are_fits_by_the_other_keys(backend: str, options: dict[str, Any
             )
 
 
+def test_weights_of_new_rows_and_derived_columns() -> None:
+    """A parent sees the columns as they are in the whole frame, and its own weights."""
+    frame = detector()
+    linear = [("x", lambda d: d["x"] - d["x"].mean()), "z"]
+    fit = quiet(frame, weights="w", linear=linear)
+    want = gbreg.fit(frame.assign(one=1), by="one", linear=linear, targets=["u", "v"], weights="w")
+    kind = {"interval": "prediction", "weights": "w"}
+    here = ((frame["sector"] == 3) & (frame["zbin"] == 0)).to_numpy()
+    got, theirs = fit.predict(frame, **kind)[here], want.predict(frame.assign(one=1), **kind)[here]
+    np.testing.assert_allclose(got, theirs, rtol=1e-12)
+
+
+def test_groups_that_where_leaves_out_are_predicted_and_no_failure() -> None:
+    frame = detector()
+    frame = frame[frame.groupby(BY)["x"].transform("size") == 12]
+    out = (frame["sector"] == 1) & (frame["row"] == "b") & (frame["zbin"] == 0)
+    fit = gbreg.fit(frame, **CALL, where=~out, backend="numpy")  # without a warning
+    assert fit.status.loc[(1, "b", 0)].tolist() == ["fallback", "fallback"]
+    assert fit.fallbacks.loc[(1, "b", 0), ("u", "own_status")] == "no_data"
+    rest = frame[(frame["sector"] == 1) & (frame["row"] == "b") & ~out]
+    np.testing.assert_allclose(
+        fit.predict(frame[out])["u"], predicted(lstsq(rest, "u"), frame[out]), rtol=1e-10
+    )
+
+
 def test_groups_that_were_never_seen(backend: str) -> None:
     frame = detector()
     fit = quiet(frame, backend=backend)
