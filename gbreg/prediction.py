@@ -83,7 +83,7 @@ class FrameRows:
     def __init__(self, fit: GroupFit, frame: pd.DataFrame, missing: str, by: Any) -> None:
         check_choice("missing", missing, ("nan", "raise"))
         grouping = fit.spec.grouping
-        if by is not None:  # a missing key is looked up like any other, if it would not be by a parent
+        if by is not None:  # a missing key is looked up like any other, unless a parent would take it in
             grouping = Grouping(by=by, dropna=fit.fallback is not None and fit.fallback.dropna)
         if grouping is None:
             raise SpecError(
