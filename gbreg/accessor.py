@@ -51,6 +51,7 @@ class GbregAccessor:
         sort: bool = True,
         observed: bool = True,
         dropna: bool = True,
+        fallback: Any = None,
         n_jobs: int | None = None,
         progress: bool = False,
     ) -> GroupFit:
@@ -82,6 +83,7 @@ class GbregAccessor:
             sort=sort,
             observed=observed,
             dropna=dropna,
+            fallback=fallback,
             n_jobs=n_jobs,
             progress=progress,
         )

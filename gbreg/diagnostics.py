@@ -5,19 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg import tables
+from gbreg import fallback, tables
 from gbreg.accounting import RowCounts
 from gbreg.errors import SpecError
+from gbreg.fallback import Fallback
 from gbreg.prediction import Origins
-from gbreg.problem import Estimates
+from gbreg.problem import Estimates, Flag
 from gbreg.spec import FitSpec
 from gbreg.statistics import Statistics
+
+if TYPE_CHECKING:
+    from gbreg.result import GroupFit
 
 
 class Diagnostics:
@@ -39,6 +43,7 @@ class Diagnostics:
         self.origins = origins  # what was subtracted from integer columns beyond 2**53
         self.backend = backend
         self.lost_code: tuple[Hashable, ...] = ()  # derived columns whose code was not stored
+        self.fallback: Fallback | None = None  # the parents, if asked for
 
     @property
     def targets(self) -> tuple[Hashable, ...]:
@@ -192,6 +197,65 @@ class Diagnostics:
     def digits(self) -> pd.DataFrame:
         """How many digits of the coefficients the stored data can support, at most 16."""
         return self._by_target(self.statistics.digits)
+
+    # ------------------------------------------------------------------ status
+
+    @property
+    def _status_codes(self) -> NDArray[np.uint8]:
+        return fallback.status_codes(self)
+
+    @property
+    def status(self) -> pd.DataFrame:
+        """One word per group and target, categorical; `fallbacks` has the reason of ``fallback``."""
+        return tables.statuses(self._status_codes, self.keys, self.targets)
+
+    @property
+    def flags(self) -> pd.DataFrame:
+        """Remarks beside the status, boolean, columns (target, flag)."""
+        bits = np.array([int(flag) for flag in Flag], dtype=np.uint8)
+        values = (self.estimates.flags[:, :, None] & bits) > 0
+        axes = [("target", self.targets), ("flag", [flag.word for flag in Flag])]
+        return tables.by_axes(values, self.keys, *axes)
+
+    def status_counts(self) -> pd.DataFrame:
+        """Count groups by status: rows are all words, columns targets."""
+        return tables.status_counts(self._status_codes, self.targets)
+
+    def accounting(self, *, per_group: bool = False) -> pd.DataFrame:
+        """Where the rows went; for each target the other counts add up to ``rows``.
+
+        A row counts once: without key, not selected, of weight zero, missing, infinite or used.
+
+        Parameters
+        ----------
+        per_group : bool
+            Rows are groups and columns (target, count); else one row per target, with
+            ``without_key`` for the rows in no group.
+        """
+        if per_group:
+            return tables.row_counts(self.counts, self.keys, self.targets)
+        return tables.total_row_counts(self.counts, self.targets)
+
+    @property
+    def parents(self) -> dict[str, GroupFit]:
+        """Fits of coarser groups, in the order in which ``fallback`` tries them; none without it.
+
+        Called ``sector/row`` after the keys they have, and ``all`` for all rows together.
+        """
+        return {} if self.fallback is None else dict(self.fallback.parents)
+
+    @property
+    def fallbacks(self) -> pd.DataFrame:
+        """Which fit speaks for each group: columns (target, "source") and (target, "own_status").
+
+        The source is ``own``, the name of one of `parents`, or ``none`` if there is none to predict
+        with. The own status is the reason: that of the group by itself, where `status` is ``fallback``.
+        """
+        if self.fallback is None:
+            raise SpecError(
+                "fallbacks needs a fit with fallback=, the parents of groups that cannot be fitted"
+            )
+        return fallback.table(self, self.fallback)
 
 
 def without_rows(spec: FitSpec) -> FitSpec:

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gbreg.errors import SpecError
 from gbreg.flat import text as label_text
-from gbreg.keys import find_keys
 from gbreg.problem import ROBUST, IntArray
-from gbreg.suggest import nearest
 
 if TYPE_CHECKING:
     from gbreg.result import GroupFit
@@ -23,17 +20,6 @@ if TYPE_CHECKING:
 WIDTH = 120
 LISTED = 6  # names in a line, lines of a kind
 HEAD = 5  # groups
-GLANCED = {
-    "R-squared": "r_squared",
-    "adj. R-squared": "adj_r_squared",
-    "rms": "rms",
-    "mad": "mad",
-    "log-likelihood": "log_lik",
-    "sigma": "sigma",
-    "AIC": "aic",
-    "BIC": "bic",
-}
-KNOWN = 10_000  # keys that are searched for a similar one
 
 
 def text(fit: GroupFit) -> str:
@@ -63,18 +49,19 @@ def _counted(count: int, what: str) -> str:
 
 def facts(fit: GroupFit) -> list[str]:
     """Tell what was fitted, where the rows went, and how it ended; few lines whatever the fit."""
-    weights = "" if fit.spec.weights is None else f", weights {_weights(fit)}"
-    errors = f", errors {_errors(fit)}" if fit.spec.cov_type in ROBUST else ""
+    weights = "" if fit.spec.weights is None else f", weights {weights_of(fit)}"
+    errors = f", errors {errors_of(fit)}" if fit.spec.cov_type in ROBUST else ""
     clip = "" if fit.spec.clip is None else f", clip {fit.spec.clip:g}"
-    loss = f", loss {_loss(fit)}" if fit.spec.criterion else ""
+    loss = f", loss {loss_of(fit)}" if fit.spec.criterion else ""
+    parents = f", fallback {_listed(list(fit.parents))}" if fit.parents else ""
     return [
-        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}{loss}",
+        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}{loss}{parents}",
         *_row_lines(fit),
         *_status_lines(fit),
     ]
 
 
-def _weights(fit: GroupFit) -> str:
+def weights_of(fit: GroupFit) -> str:
     """What the weights are called, and mean if that was said."""
     if fit.spec.weights is None:
         return "none"
@@ -82,12 +69,12 @@ def _weights(fit: GroupFit) -> str:
     return f"{label_text(fit.spec.weights)}{meaning}"
 
 
-def _errors(fit: GroupFit) -> str:
+def errors_of(fit: GroupFit) -> str:
     spec = fit.spec
     return f"clustered by {label_text(spec.groups)}" if spec.cov_type == "cluster" else spec.cov_type
 
 
-def _loss(fit: GroupFit) -> str:
+def loss_of(fit: GroupFit) -> str:
     loss = fit.spec.loss
     return f"{loss.name} {loss.quantile if loss.name == 'absolute' else loss.tuning:g}"
 
@@ -165,95 +152,7 @@ def rows_of(fit: GroupFit, groups: IntArray, keys: pd.Index[Any]) -> GroupFit:
     counted = {f.name: getattr(c, f.name)[groups] for f in fields(c) if not f.name.startswith("n_")}
     counts = replace(c, **counted, n_rows=int(counted["rows"].sum()), n_without_key=0)
     origins = {j: values[groups] for j, values in fit.origins.items()}
-    return type(fit)(replace(e, **picked), keys, fit.spec, counts, origins, fit.backend)
-
-
-class GroupSummary:
-    """One group: what statsmodels' ``summary()`` tells, for each target."""
-
-    def __init__(self, fit: GroupFit, key: Hashable) -> None:
-        self.key = key
-        place = np.array([find_group(fit.keys, key)])
-        self.fit = rows_of(fit, place, pd.RangeIndex(1))  # whatever the keys are called
-
-    def tables(self) -> list[tuple[str, list[tuple[str, str]], pd.DataFrame]]:
-        """For each target its name, facts, and the table of coefficients."""
-        fit = self.fit
-        glance, tidy, flags = fit.glance(), fit.tidy(), fit.flags
-        condition, digits = fit.condition_number, fit.digits
-        letter = "z" if fit.statistics.df_error is None else "t"
-        p, f = len(fit.terms), flags.shape[1] // len(fit.targets)
-        made = []
-        for q, target in enumerate(fit.targets):
-            about = glance.iloc[q]
-            marks = [str(flags.columns[i][1]) for i in range(q * f, (q + 1) * f) if flags.iloc[0, i]]
-            known = [
-                ("status", ", ".join([str(about["status"]), *marks])),
-                ("weights", _weights(fit)),
-                ("nobs", str(about["nobs"])),
-                ("df_resid", _number(about["df_resid"])),
-                *((name, _number(about[column])) for name, column in GLANCED.items() if column in about),
-                ("condition number", _number(condition.iloc[0, q], 3)),
-                ("digits", _number(digits.iloc[0, q], 3)),
-            ]
-            if fit.spec.cov_type == "known":
-                known += [("chi2", _number(about["chi2"])), ("P(>chi2)", _number(about["chi2_p_value"]))]
-            if fit.spec.cov_type in ROBUST:
-                known.append(("errors", _errors(fit)))
-            if fit.spec.criterion:
-                known.append(("loss", _loss(fit)))
-            if fit.spec.clip is not None:
-                known.append(("rows clipped", str(fit.counts.clipped[0, q])))
-            numbers = tidy.iloc[q * p : (q + 1) * p, -6:].map(_number)
-            numbers.index = pd.Index(list(map(label_text, fit.terms)))
-            numbers.columns = pd.Index(["coef", "std err", letter, f"P>|{letter}|", "[0.025", "0.975]"])
-            made.append((label_text(target), known, numbers))
-        return made
-
-    def __repr__(self) -> str:
-        blocks = []
-        for target, known, numbers in self.tables():
-            words = [f"{name:<18}{value}" for name, value in known[:2]]
-            cells = [f"{name:<18}{value:<20}" for name, value in known[2:]]
-            pairs = ["  ".join(cells[i : i + 2]).rstrip() for i in range(0, len(cells), 2)]
-            lines = [f"target {target}, group {self.key!r}", *words, *pairs, "", numbers.to_string()]
-            blocks.append("\n".join(lines))
-        return "\n\n".join(blocks)
-
-    def _repr_html_(self) -> str:
-        blocks = []
-        for target, known, numbers in self.tables():
-            rows = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in known]
-            blocks.append(
-                f"<p><strong>target {escape(target)}, group {escape(repr(self.key))}</strong></p>"
-                f"<table>{''.join(rows)}</table>{numbers.to_html(border=0)}"
-            )
-        return f"<div>{''.join(blocks)}</div>"
-
-
-def find_group(keys: pd.Index[Any], key: Hashable) -> int:
-    """Position of one key.
-
-    Raises
-    ------
-    SpecError
-        There is no such group; says which key is similar.
-    """
-    several = keys.nlevels > 1
-    if several and not (isinstance(key, tuple) and len(key) == keys.nlevels):
-        raise SpecError(f"there is no group {key!r}: keys are tuples of {list(keys.names)}")
-    wanted = _index_of_one(key)
-    if several:
-        wanted = pd.MultiIndex.from_tuples(wanted)
-    place = int(find_keys(keys, wanted)[0])
-    if place < 0:
-        raise SpecError(f"there is no group {key!r}{nearest(key, keys[:KNOWN])}")
-    return place
-
-
-def _index_of_one(key: Hashable) -> pd.Index[Any]:
-    try:
-        hash(key)
-    except TypeError as error:
-        raise SpecError(f"there is no group {key!r}: a key must be hashable") from error
-    return pd.Index([key], tupleize_cols=False)
+    made = type(fit)(replace(e, **picked), keys, fit.spec, counts, origins, fit.backend)
+    if fit.fallback is not None:
+        made.fallback = replace(fit.fallback, used=fit.fallback.used[groups])
+    return made

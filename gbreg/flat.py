@@ -103,7 +103,7 @@ def glance(fit: GroupFit) -> pd.DataFrame:
         del columns["r_squared"]
     if fit.spec.cov_type == "known":
         columns |= {"chi2": made.ssr, "chi2_p_value": made.chi2_pvalue}
-    columns["status"] = as_words(fit.estimates.status.ravel())
+    columns["status"] = as_words(fit._status_codes.ravel())
     return long_frame(fit.keys, {"target": fit.targets}, columns)
 
 

@@ -21,12 +21,22 @@ class Cancelled(BaseException):
 class Ticker:
     """The backends' progress callback: advances a bar, and stops a fit nobody waits for."""
 
-    def __init__(self, advance: Callable[[int], object] | None = None) -> None:
+    def __init__(
+        self,
+        advance: Callable[[int], object] | None = None,
+        expect: Callable[[int], object] | None = None,
+    ) -> None:
         self._advance = advance
+        self._expect = expect
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
         self._cancelled.set()
+
+    def expect(self, rows: int) -> None:
+        """Announce more rows than the frame has: they will be passed again."""
+        if self._expect is not None:
+            self._expect(rows)
 
     def __call__(self, rows: int) -> None:
         if self._cancelled.is_set():
@@ -46,7 +56,12 @@ def ticker(show: bool, n_rows: int) -> Iterator[Ticker]:
     except ModuleNotFoundError as error:
         raise MissingExtraError("progress=True needs tqdm: pip install 'gbreg[progress]'") from error
     with tqdm(total=n_rows, unit="row", unit_scale=True, desc="gbreg") as bar:
-        yield Ticker(bar.update)
+
+        def expect(rows: int) -> None:
+            bar.total += rows
+            bar.refresh()
+
+        yield Ticker(bar.update, expect)
 
 
 def interruptible(work: Callable[[], T], tick: Ticker) -> T:

@@ -164,6 +164,32 @@ def exact_difference(values: NDArray[Any], reference: NDArray[Any]) -> FloatArra
     return np.where(below, -size, size)
 
 
+def stored_values(column: Numbers, origin: NDArray[Any] | None, groups: IntArray) -> FloatArray:
+    """(n,) values less the origin of their group, without rounding either to float64 first.
+
+    The frame may hold the column as another kind of number than the fit's did.
+    """
+    if origin is None:
+        return column.as_float()
+    reference = np.append(origin, np.zeros(1, dtype=origin.dtype))[groups]
+    if column.is_integer:
+        out = _integer_difference(column.values, reference)
+    else:  # the reference in two parts, both exact as floats; near it the first difference is exact
+        low = reference & 2047
+        out = (column.values - (reference - low).astype(np.float64)) - low.astype(np.float64)
+    out[column.is_missing()] = np.nan
+    return out
+
+
+def _integer_difference(values: NDArray[Any], reference: NDArray[Any]) -> FloatArray:
+    if values.dtype == reference.dtype:
+        return exact_difference(values, reference)
+    out = values.astype(np.float64) - reference.astype(np.float64)  # nothing cancels if signs differ
+    alike = (values >= 0) & (reference >= 0)
+    out[alike] = exact_difference(values[alike].astype(np.uint64), reference[alike].astype(np.uint64))
+    return out
+
+
 def _references(layout: GroupLayout, column: Numbers) -> NDArray[Any]:
     """(g,) first value in each group, 0 where there is none."""
     if column.missing is not None:

@@ -429,7 +429,7 @@ def find_steps(C: FloatArray, p: int, n: int) -> tuple[float, float]:
     dual = max(
         longest_step(C, p + DUAL_Z, p + Z_STEP, 1.0, n), longest_step(C, p + DUAL_W, p + W_STEP, 1.0, n)
     )
-    return min(STEP / primal, 1.0), min(STEP / dual, 1.0)
+    return STEP / max(primal, STEP), STEP / max(dual, STEP)
 
 
 @kernel

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -12,11 +14,14 @@ from numpy.typing import NDArray
 
 from gbreg import flat, inference, quadratic
 from gbreg.columns import Column, Numbers, read_columns, read_weights
-from gbreg.errors import ColumnError, MissingDataError, SpecError, WeightsError
-from gbreg.keys import find_groups, find_keys
-from gbreg.layout import exact_difference
+from gbreg.errors import ColumnError, MissingDataError, SpecError
+from gbreg.fallback import Sources, as_words, sources
+from gbreg.keys import find_groups
+from gbreg.layout import stored_values
+from gbreg.numbering import Groups
 from gbreg.problem import ROBUST, BoolArray, Estimates, FloatArray, IntArray
-from gbreg.spec import Grouping, check_choice, check_fraction
+from gbreg.rows import positive_weights
+from gbreg.spec import Grouping, check_bool, check_choice, check_fraction
 from gbreg.statistics import Statistics
 from gbreg.tables import labels, product
 
@@ -29,18 +34,58 @@ ROBUST_AUGMENTED = AUGMENTED[:3]  # of another loss than squares
 Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear + targets
 
 
-class FrameRows:
-    """A fit at the rows of one frame, which may be any.
+class FitRows:
+    """One fit at n rows, numbers only.
 
     Inside, targets are less the origins of their groups: a residual is the difference of two small
     numbers, whatever the size of the target.
     """
 
+    def __init__(self, fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> None:
+        self.fit, self.X, self.groups = fit, X, groups
+        drop = fit.spec.options.on_collinear == "drop"
+        self.fitted = predicted(fit.estimates, X, groups, fit.origins, drop)  # (t, n), less origins
+
+    def values(self) -> FloatArray:
+        return self._with_origin(self.fitted)
+
+    def bounds(self, alpha: float, row_weights: FloatArray | None) -> FloatArray:
+        """Fitted values (t, n) with bounds, of new rows of these weights, or of the mean (None)."""
+        made = self.fit.statistics
+        errors = fitted_errors(self.fit, made, self.X, self.groups)
+        if row_weights is not None:
+            errors = np.hypot(errors, on_rows(made.row_scale, self.groups).T / np.sqrt(row_weights))
+        quantiles = np.broadcast_to(inference.quantile(alpha, made.df_error), made.row_scale.shape)
+        half = on_rows(quantiles, self.groups).T * errors
+        bounds = (self.fitted, self.fitted - half, self.fitted + half)
+        return np.stack([self._with_origin(bound) for bound in bounds])
+
+    def resid(self, Y: Sequence[Numbers]) -> FloatArray:
+        k, origins = len(self.fit.predictors), self.fit.origins
+        observed = [stored_values(y, origins.get(k + q), self.groups) for q, y in enumerate(Y)]
+        return np.array(observed) - self.fitted
+
+    def _with_origin(self, values: FloatArray) -> FloatArray:
+        """Values of the stored targets (t, n) in the units of the caller's."""
+        out = values.copy()
+        for q in range(len(out)):
+            reference = self.fit.origins.get(len(self.fit.predictors) + q)
+            if reference is not None:
+                out[q] += np.append(reference.astype(np.float64), np.nan)[self.groups]
+        return out
+
+
+AtRows = Callable[[FitRows, IntArray], FloatArray]  # what a fit has at some of the rows of a frame
+
+
+class FrameRows:
+    """A fit at the rows of one frame, which may be any; parents speak for rows it cannot predict."""
+
     def __init__(self, fit: GroupFit, frame: pd.DataFrame, missing: str, by: Any) -> None:
         check_choice("missing", missing, ("nan", "raise"))
         grouping = fit.spec.grouping
-        if by is not None:
-            grouping = Grouping(by=by, dropna=False)  # a missing key is looked up like any other
+        if by is not None:  # a missing key is looked up like any other, unless a parent would take it in
+            grouping = Grouping(by=by, dropna=fit.fallback is not None and fit.fallback.dropna)
         if grouping is None:
             raise SpecError(
                 "the keys of this fit were values aligned with its rows, or code, which are not kept; "
@@ -49,50 +94,99 @@ class FrameRows:
         self.fit = fit
         self.frame = frame
         X = self._read(fit.spec.linear, "linear")
-        self.X = X
-        self.groups = groups_of_rows(frame, grouping, fit.keys)
-        drop = fit.spec.options.on_collinear == "drop"
-        self.fitted = predicted(fit.estimates, X, self.groups, fit.origins, drop)  # (t, n), less origins
+        found = find_groups(frame, grouping)
+        served = sources(fit, found.keys)
+        self._found, self._served = found, served
+        self.groups = keys_on_rows(found, served.places[0])
+        self.own = FitRows(fit, X, self.groups)
+        self.parts: list[tuple[IntArray, FitRows]] = []  # rows that a parent speaks for, and it there
+        for i, parent in enumerate(fit.parents.values(), start=1):
+            rows = np.flatnonzero((self.source == i).any(axis=0))
+            places = keys_on_rows(found, served.places[i])[rows]
+            self.parts.append((rows, FitRows(parent, [column.take(rows) for column in X], places)))
         if missing == "raise":
             self._check_complete(X)
 
-    def predict(self) -> pd.DataFrame:
-        return self._on_rows(self._with_origin(self.fitted))
+    @cached_property
+    def source(self) -> Sources:
+        """(t, n) which fit the values of the rows are of."""
+        return keys_on_rows(self._found, self._served.source).T
 
-    def intervals(self, alpha: float, row_weights: FloatArray | None) -> pd.DataFrame:
+    def _with_parents(self, values: FloatArray, made: AtRows) -> FloatArray:
+        """Put ``made(parent, rows)``, (..., t, rows), in place of the values (..., t, n) of these rows."""
+        for i, (rows, part) in enumerate(self.parts, start=1):
+            here = made(part, rows)
+            for q, source in enumerate(self.source[:, rows]):
+                values[..., q, rows[source == i]] = here[..., q, source == i]
+        return values
+
+    def _values(self) -> FloatArray:
+        return self._with_parents(self.own.values(), lambda part, rows: part.values())
+
+    def predict(self, source: bool) -> pd.DataFrame:
+        return self._bounds(self._values()[None], source) if source else self._on_rows(self._values())
+
+    def intervals(self, alpha: float, row_weights: FloatArray | None, source: bool) -> pd.DataFrame:
         """Fitted values with bounds, of new rows of these weights, or of the mean (None)."""
-        made = self.fit.statistics
-        errors = fitted_errors(self.fit, made, self.X, self.groups)
-        if row_weights is not None:
-            errors = np.hypot(errors, on_rows(made.row_scale, self.groups).T / np.sqrt(row_weights))
-        quantiles = np.broadcast_to(inference.quantile(alpha, made.df_error), made.row_scale.shape)
-        half = on_rows(quantiles, self.groups).T * errors
-        bounds = (self.fitted, self.fitted - half, self.fitted + half)
-        columns = product(("target", self.fit.targets), ("bound", ("fitted", "lower", "upper")))
-        values = np.stack([self._with_origin(bound) for bound in bounds], axis=1)
-        flat_values = values.reshape(len(columns), len(self.frame))
-        return pd.DataFrame(flat_values.T, index=self.frame.index, columns=columns)
+
+        def made(part: FitRows, rows: IntArray) -> FloatArray:
+            return part.bounds(alpha, None if row_weights is None else row_weights[rows])
+
+        return self._bounds(self._with_parents(self.own.bounds(alpha, row_weights), made), source)
+
+    def _bounds(self, bounds: FloatArray, source: bool) -> pd.DataFrame:
+        """(1 or 3, t, n) on the caller's rows, and which fit they are of."""
+        names = ["fitted", "lower", "upper"][: len(bounds)]
+        targets = self.fit.targets
+        values = bounds.swapaxes(0, 1).reshape(-1, len(self.frame)).T
+        columns = product(("target", targets), ("bound", names))
+        if not source:
+            return pd.DataFrame(values, index=self.frame.index, columns=columns)
+        own = np.split(values.T, len(targets))
+        every = [[*numbers, words] for numbers, words in zip(own, self.sources(), strict=True)]
+        columns = product(("target", targets), ("bound", [*names, "source"]))
+        whole = dict(enumerate(chain.from_iterable(every)))
+        return pd.DataFrame(whole, index=self.frame.index).set_axis(columns, axis=1)
+
+    def sources(self) -> list[pd.Categorical[Any]]:
+        """For each target which fit the values of the rows are of."""
+        return [as_words(self.fit, source) for source in self.source]
 
     def resid(self) -> pd.DataFrame:
-        return self._on_rows(self._observed() - self.fitted)
+        return self._on_rows(self._resid())
+
+    def _resid(self) -> FloatArray:
+        def made(part: FitRows, rows: IntArray) -> FloatArray:
+            return part.resid([y.take(rows) for y in self._Y])
+
+        return self._with_parents(self._own_resid(), made)
+
+    def _own_resid(self) -> FloatArray:
+        return self.own.resid(self._Y)
 
     def clipped(self, weights: Any) -> pd.DataFrame:
         with np.errstate(invalid="ignore"):
-            sizes = np.abs(self._observed() - self.fitted) * self._side(weights)
+            sizes = np.abs(self._own_resid()) * self._side(weights)
         return self._on_rows(self._beyond(sizes))
 
     def augmented(self, weights: Any) -> pd.DataFrame:
         """What `augment` adds, of each target side by side, columns numbered."""
         made, side = self.fit.statistics, self._side(weights)
-        resid = self._observed() - self.fitted
-        shown = [self._with_origin(self.fitted), resid]
+        resid = self._own_resid()
+        shown = [self._values(), self._resid()]
         scale = np.where(made.perfect & (self.fit.spec.cov_type != "known"), np.nan, made.row_scale)
         rows_scale = on_rows(scale, self.groups).T
         if self.fit.spec.criterion:
-            return self._side_by_side([*shown, side * resid / rows_scale])
-        errors = unit_errors(self.fit, self.X, self.groups)[self.fit.estimates.pattern]
+            standard = side * resid / rows_scale
+            if self.parts:
+                standard[self.source > 0] = np.nan
+            return self._side_by_side([*shown, standard])
+        errors = unit_errors(self.fit, self.own.X, self.groups)[self.fit.estimates.pattern]
         with np.errstate(all="ignore"):
-            part = np.where(self._used(resid, side), side, np.nan)
+            used = self._used(resid, side)
+            if self.parts:  # influence is on the group's own fit
+                used &= self.source <= 0
+            part = np.where(used, side, np.nan)
             shares = inference.influence(
                 part * resid,
                 np.square(part * errors),
@@ -107,7 +201,7 @@ class FrameRows:
         return pd.DataFrame(wide.T, index=self.frame.index)
 
     def durbin_watson(self, weights: Any) -> pd.DataFrame:
-        side, resid = self._side(weights), self._observed() - self.fitted
+        side, resid = self._side(weights), self._own_resid()
         used = self._used(resid, side) & (self.groups >= 0)
         out = np.full(self.fit.estimates.level.shape, np.nan)
         with np.errstate(all="ignore"):
@@ -140,29 +234,17 @@ class FrameRows:
         return np.asarray(sizes > on_rows(self.fit.estimates.limit[:, :, 0], self.groups).T)
 
     def _check_complete(self, X: Sequence[Numbers]) -> None:
-        lost, why = reasons(self.fitted, self.groups, X)
+        spoken_for = (self.source >= 0).all(axis=0)
+        lost, why = reasons(self._values(), np.where(spoken_for, 0, self.groups), X)
         if lost.any():
             first = self.frame.index[np.flatnonzero(lost)[:3]].tolist()
             raise MissingDataError(
                 f"{lost.sum()} of {len(self.frame)} rows have no fitted value ({why}), first at {first}"
             )
 
-    def _observed(self) -> FloatArray:
-        """Targets (t, n) less the origins of their groups."""
-        k, origins = len(self.fit.predictors), self.fit.origins
-        columns = self._read(self.fit.spec.targets, "targets")
-        return np.array(
-            [stored_values(column, origins.get(k + q), self.groups) for q, column in enumerate(columns)]
-        )
-
-    def _with_origin(self, values: FloatArray) -> FloatArray:
-        """Values of the stored targets (t, n) in the units of the caller's."""
-        out = values.copy()
-        for q in range(len(out)):
-            reference = self.fit.origins.get(len(self.fit.predictors) + q)
-            if reference is not None:
-                out[q] += np.append(reference.astype(np.float64), np.nan)[self.groups]
-        return out
+    @cached_property
+    def _Y(self) -> list[Numbers]:
+        return self._read(self.fit.spec.targets, "targets")
 
     def _read(self, columns: Sequence[Column], role: str) -> list[Numbers]:
         try:
@@ -189,8 +271,10 @@ def predict(
     weights: Any,
     missing: str,
     by: Any,
+    source: bool,
 ) -> pd.DataFrame:
     """See `GroupFit.predict`."""
+    check_bool("source", source)
     if alpha is not None and interval is None:
         raise SpecError("alpha= is of an interval; give interval= too")
     alpha = 0.05 if alpha is None else alpha
@@ -205,67 +289,33 @@ def predict(
             raise SpecError(f'weights= are of new rows, so they need interval="prediction", got {interval!r}')
         if fit.spec.frequency:
             raise SpecError('weights= of new rows need weights_type="analytic"; counts are not of one row')
-        row_weights = _positive_weights(frame, weights)
+        row_weights = positive_weights(frame, weights)
     rows = FrameRows(fit, frame, missing, by)
-    return rows.predict() if interval is None else rows.intervals(alpha, row_weights)
-
-
-def _positive_weights(frame: pd.DataFrame, weights: Any) -> FloatArray:
-    w = np.asarray(read_weights(frame, weights), dtype=np.float64)
-    bad = np.flatnonzero(~((w > 0) & (w < np.inf)))
-    if len(bad):
-        raise WeightsError(
-            f"weights= of new rows must be finite and positive: {len(bad)} are not, "
-            f"first {w[bad[0]]} at {frame.index[bad[0]]!r}"
-        )
-    return w
+    return rows.predict(source) if interval is None else rows.intervals(alpha, row_weights, source)
 
 
 def augment(fit: GroupFit, frame: pd.DataFrame, weights: Any, by: Any) -> pd.DataFrame:
     """See `GroupFit.augment`."""
     added = ROBUST_AUGMENTED if fit.spec.criterion else AUGMENTED
     names = [f"{flat.text(target)}_{what}" for target in fit.targets for what in added]
+    if fit.fallback is not None:
+        names += [f"{flat.text(target)}_source" for target in fit.targets]
     if clash := [name for name in names if name in frame.columns or names.count(name) > 1]:
         raise SpecError(f"the frame already has columns {clash}, or two targets would make them")
-    made = FrameRows(fit, frame, "nan", by).augmented(weights)
+    rows = FrameRows(fit, frame, "nan", by)
+    made = rows.augmented(weights)
+    if fit.fallback is not None:
+        made = pd.concat([made, pd.DataFrame(dict(enumerate(rows.sources())), index=frame.index)], axis=1)
     blank = [""] * (frame.columns.nlevels - 1)
     made.columns = pd.Index([(name, *blank) for name in names] if blank else names)
     return pd.concat([frame, made], axis=1)
 
 
-def groups_of_rows(frame: pd.DataFrame, grouping: Grouping, keys: pd.Index[Any]) -> IntArray:
-    """(n,) place in ``keys`` of each row's group, -1 for none."""
-    groups = find_groups(frame, grouping)
-    places = np.full(len(groups.sizes) + 1, -1, dtype=np.int64)  # the last one is for code -1
-    own = slice(0, -1) if groups.occupied is None else groups.occupied
-    places[own] = find_keys(keys, groups.keys)
-    return places[groups.codes]
-
-
-def stored_values(column: Numbers, origin: NDArray[Any] | None, groups: IntArray) -> FloatArray:
-    """(n,) values less the origin of their group, without rounding either to float64 first.
-
-    The frame may hold the column as another kind of number than the fit's did.
-    """
-    if origin is None:
-        return column.as_float()
-    reference = np.append(origin, np.zeros(1, dtype=origin.dtype))[groups]
-    if column.is_integer:
-        out = _integer_difference(column.values, reference)
-    else:  # the reference in two parts, both exact as floats; near it the first difference is exact
-        low = reference & 2047
-        out = (column.values - (reference - low).astype(np.float64)) - low.astype(np.float64)
-    out[column.is_missing()] = np.nan
-    return out
-
-
-def _integer_difference(values: NDArray[Any], reference: NDArray[Any]) -> FloatArray:
-    if values.dtype == reference.dtype:
-        return exact_difference(values, reference)
-    out = values.astype(np.float64) - reference.astype(np.float64)  # nothing cancels if signs differ
-    alike = (values >= 0) & (reference >= 0)
-    out[alike] = exact_difference(values[alike].astype(np.uint64), reference[alike].astype(np.uint64))
-    return out
+def keys_on_rows(found: Groups, values: NDArray[Any]) -> NDArray[Any]:
+    """(u, ...) integers of the keys -> (n, ...), -1 for rows without key."""
+    spread = np.full((len(found.sizes) + 1, *values.shape[1:]), -1, dtype=values.dtype)  # the last: code -1
+    spread[slice(0, -1) if found.occupied is None else found.occupied] = values
+    return spread[found.codes]
 
 
 def predicted(

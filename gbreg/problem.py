@@ -35,6 +35,7 @@ class Status(IntEnum):
     RANK_DEFICIENT = 4
     NOT_CONVERGED = 5
     OVERFLOW = 6  # a coefficient, an error or a sum they need leaves the range of float64
+    FALLBACK = 7  # a parent speaks for the group; no backend says so, and estimates keep the reason
 
     @property
     def word(self) -> str:

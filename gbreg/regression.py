@@ -11,6 +11,7 @@ import pandas as pd
 from gbreg.backends import Backend, get_backend
 from gbreg.columns import as_columns, check_labels, is_label
 from gbreg.errors import ColumnError, SpecError, warn
+from gbreg.fallback import add_parents, read_fallback
 from gbreg.fitting import fit_rows
 from gbreg.formula import read_formula
 from gbreg.interrupt import interruptible, ticker
@@ -65,6 +66,7 @@ def fit(
     sort: bool = True,
     observed: bool = True,
     dropna: bool = True,
+    fallback: Any = None,
     n_jobs: int | None = None,
     progress: bool = False,
 ) -> GroupFit:
@@ -164,6 +166,16 @@ def fit(
         except with frequency weights, for which it cannot be.
     sort, observed, dropna : bool
         As in `DataFrame.groupby`.
+    fallback : "parent", or list of lists of keys, optional
+        Parents of the groups that cannot be fitted: coarser groups, by some of the keys, in the order
+        in which they are tried. ``[["sector", "row"], ["sector"], []]`` ends with all rows together
+        and is what "parent" means if ``by`` has one more key. Keys without a name go by number. Each
+        parent is a fit with all these options, of all rows that have a key, those of small groups
+        too. Rows of a group that is ``too_few_rows``, ``no_data``, ``rank_deficient`` (unless
+        ``on_collinear="drop"``), ``not_converged`` or ``overflow`` and rows of groups the fit has
+        not seen are predicted by the first parent that could be fitted. Coefficients and errors
+        stay those of the group, NaN, and so do ``clipped`` and ``durbin_watson``; its status is
+        ``fallback``. See `GroupFit.fallbacks`, ``parents`` and ``predict(source=True)``.
     n_jobs : int, optional
         Threads or processes; -1 for all cores. No number depends on it.
     progress : bool
@@ -245,16 +257,27 @@ def fit(
     check_bool("progress", progress)
     engine = get_backend(backend, n_jobs)
     ops = getattr(engine, "rows", NUMPY)
+    known = grouping.labels if layout is None else layout.keys.names
+    if fallback is not None and known is not None:  # else what is wrong is found with the keys
+        read_fallback(fallback, known)
     _check_names(frame, spec, weights, where, groups, keys=layout is None)
     data = Data.read(frame, spec, weights, where, groups)
     with ticker(progress, len(frame)) as tick:
 
         def work() -> GroupFit:
-            return fit_rows(data, layout or make_layout(frame, grouping, ops), spec, engine, ops, tick)
+            rows = layout or make_layout(frame, grouping, ops)
+            parents = () if fallback is None else read_fallback(fallback, rows.keys.names)
+            tick.expect(len(parents) * len(frame))
+            fit = fit_rows(data, rows, spec, engine, ops, tick)
+            return add_parents(fit, rows, parents, again) if parents else fit
+
+        def again(rows: GroupLayout, spec: FitSpec) -> GroupFit:
+            return fit_rows(data, rows, spec, engine, ops, tick)
 
         result = interruptible(work, tick) if len(frame) > INTERRUPTIBLE_ROWS else work()
     if on_collinear == "raise":
-        raise_if_collinear(result)
+        for one in (result, *result.parents.values()):
+            raise_if_collinear(one)
     troubles = [failures(result), "" if layout else wide_floats(result.keys)]
     if any(troubles):
         warn("; ".join(filter(None, troubles)))

@@ -14,10 +14,10 @@ from gbreg import comparison, display, flat, prediction, storage, tables
 from gbreg.diagnostics import Diagnostics
 from gbreg.errors import SpecError
 from gbreg.prediction import FrameRows, Interval
-from gbreg.problem import Flag
 from gbreg.restrictions import read_restrictions
 from gbreg.spec import check_fraction
 from gbreg.suggest import nearest
+from gbreg.summary import GroupSummary
 
 
 class GroupFit(Diagnostics):
@@ -161,40 +161,6 @@ class GroupFit(Diagnostics):
             )
         return self.targets.index(target)
 
-    # ------------------------------------------------------------------ status
-
-    @property
-    def status(self) -> pd.DataFrame:
-        """One word per group and target, categorical."""
-        return tables.statuses(self.estimates.status, self.keys, self.targets)
-
-    @property
-    def flags(self) -> pd.DataFrame:
-        """Remarks beside the status, boolean, columns (target, flag)."""
-        bits = np.array([int(flag) for flag in Flag], dtype=np.uint8)
-        values = (self.estimates.flags[:, :, None] & bits) > 0
-        axes = [("target", self.targets), ("flag", [flag.word for flag in Flag])]
-        return tables.by_axes(values, self.keys, *axes)
-
-    def status_counts(self) -> pd.DataFrame:
-        """Count groups by status: rows are all words, columns targets."""
-        return tables.status_counts(self.estimates.status, self.targets)
-
-    def accounting(self, *, per_group: bool = False) -> pd.DataFrame:
-        """Where the rows went; for each target the other counts add up to ``rows``.
-
-        A row counts once: without key, not selected, of weight zero, missing, infinite or used.
-
-        Parameters
-        ----------
-        per_group : bool
-            Rows are groups and columns (target, count); else one row per target, with
-            ``without_key`` for the rows in no group.
-        """
-        if per_group:
-            return tables.row_counts(self.counts, self.keys, self.targets)
-        return tables.total_row_counts(self.counts, self.targets)
-
     # ------------------------------------------------------------------ rows of a frame
 
     def predict(
@@ -206,6 +172,7 @@ class GroupFit(Diagnostics):
         weights: Any = None,
         missing: Literal["nan", "raise"] = "nan",
         by: Any = None,
+        source: bool = False,
     ) -> pd.DataFrame:
         """Fitted values at the rows of any frame, one column per target, on its index.
 
@@ -223,11 +190,13 @@ class GroupFit(Diagnostics):
             Of the new observations of a prediction interval, in the unit of the weights of the
             fit: their variance is scale / weight (1 / weight if known). Default 1, as statsmodels.
         missing : {"nan", "raise"}
-            What rows get that have no fitted value: their group was not seen or not fitted,
-            or their key or a predictor is missing.
+            What rows get that have no fitted value: their group was not seen or not fitted (and
+            has no parent to predict it), or their key or a predictor is missing.
         by
             Keys of these rows, as in `gbreg.fit`, instead of those of the fit. Needed if they
             were values aligned with its rows, or code that was not stored.
+        source : bool
+            Also (target, "source"), which fit speaks for the row's group; see `fallbacks`.
 
         Raises
         ------
@@ -237,7 +206,14 @@ class GroupFit(Diagnostics):
             A weight is not positive and finite.
         """
         return prediction.predict(
-            self, frame, interval=interval, alpha=alpha, weights=weights, missing=missing, by=by
+            self,
+            frame,
+            interval=interval,
+            alpha=alpha,
+            weights=weights,
+            missing=missing,
+            by=by,
+            source=source,
         )
 
     def fittedvalues(
@@ -290,7 +266,8 @@ class GroupFit(Diagnostics):
         ``_std_resid``, sqrt(w) r / (sigma sqrt(1 - leverage)), ``_leverage`` and
         ``_cooks_distance``. These are NaN for rows without weight or target and for clipped ones;
         rows that ``where`` left out are taken for rows of the fit. With ``loss=`` there is
-        ``_std_resid`` only, sqrt(w) r / `scale`.
+        ``_std_resid`` only, sqrt(w) r / `scale`. With ``fallback`` also ``{target}_source``; where it
+        is a parent, the last three are NaN: they are about the group.
 
         Parameters
         ----------
@@ -360,7 +337,8 @@ class GroupFit(Diagnostics):
         ``DataFrame.eval`` runs them on a frame merged with ``to_frame(suffix)`` on the keys.
         Labels that are not strings are written as in `to_frame`: rename those columns first.
         A coefficient that is NaN makes the value NaN, also with ``on_collinear="drop"``; and
-        `predict` keeps digits that intercept + slope * x loses where x is far from 0.
+        `predict` keeps digits that intercept + slope * x loses where x is far from 0, and knows
+        the parents of ``fallback``.
 
         Raises
         ------
@@ -369,15 +347,15 @@ class GroupFit(Diagnostics):
         """
         return flat.formulas(self, suffix)
 
-    def group(self, key: Hashable) -> display.GroupSummary:
-        """One group as a printable summary, like statsmodels' ``summary()``.
+    def group(self, key: Hashable) -> GroupSummary:
+        """One group as statsmodels' ``summary()`` prints it, for each target.
 
         Parameters
         ----------
         key
             A key as in `keys`: a scalar, or a tuple where groups have several.
         """
-        return display.GroupSummary(self, key)
+        return GroupSummary(self, key)
 
     def to_parquet(self, path: str | Path) -> None:
         """Save the whole result; `gbreg.read_parquet` reads it back (extra ``arrow``).

@@ -103,6 +103,18 @@ def _raise_if_no_weights(w: FloatArray, selected: GroupLayout, spec: FitSpec, in
         )
 
 
+def positive_weights(frame: pd.DataFrame, weights: Any) -> FloatArray:
+    """(n,) weights of new rows, checked."""
+    w = np.asarray(read_weights(frame, weights), dtype=np.float64)
+    bad = np.flatnonzero(~((w > 0) & (w < np.inf)))
+    if len(bad):
+        raise WeightsError(
+            f"weights= of new rows must be finite and positive: {len(bad)} are not, "
+            f"first {w[bad[0]]} at {frame.index[bad[0]]!r}"
+        )
+    return w
+
+
 def check_counts(data: Data, selected: GroupLayout, spec: FitSpec) -> None:
     """Raise `WeightsError` unless weights of selected rows are whole numbers."""
     w = data.w

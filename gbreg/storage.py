@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gbreg.accounting import RowCounts
 from gbreg.columns import Column
 from gbreg.errors import GbregError, MissingExtraError, SpecError
+from gbreg.fallback import attach, parent_names
 from gbreg.problem import Estimates, FitOptions, Loss
 from gbreg.spec import FitSpec, Grouping
 
@@ -30,11 +31,18 @@ if TYPE_CHECKING:
 SCHEMA = 1
 FACTS = b"gbreg"  # its place in the file's metadata
 CATEGORIES = "gbreg.categories."
+PARENTS = "gbreg.parent."
+LARGEST = 500_000_000  # bytes of metadata, which Arrow stores twice; a reader takes 2**31
 
 
 def to_parquet(fit: GroupFit, path: str | Path) -> None:
     """See `GroupFit.to_parquet`."""
     arrow = _arrow()
+    arrow.parquet.write_table(_table_of(arrow, fit), path)
+
+
+def _table_of(arrow: Any, fit: GroupFit) -> Any:
+    """A fit as an Arrow table; its parents are Arrow streams in the metadata."""
     arrays = _arrays_of(fit)
     table, levels, metadata = _keys_out(arrow, fit.keys)
     for name, values in arrays.items():
@@ -51,8 +59,21 @@ def to_parquet(fit: GroupFit, path: str | Path) -> None:
         "lost_code": _labels_out(list(fit.derived)),
         **_spec_out(fit.spec.portable()),
     }
+    if fit.fallback is not None:
+        facts["fallback"] = {"levels": fit.fallback.levels, "dropna": fit.fallback.dropna}
+        for i, parent in enumerate(fit.parents.values()):
+            metadata[f"{PARENTS}{i}".encode()] = _stream(arrow, _table_of(arrow, parent))
+        _check_size(metadata)
     metadata = {**table.schema.metadata, **metadata, FACTS: json.dumps(facts).encode()}
-    arrow.parquet.write_table(table.replace_schema_metadata(metadata), path)
+    return table.replace_schema_metadata(metadata)
+
+
+def _check_size(metadata: dict[bytes, bytes]) -> None:
+    if (size := sum(map(len, metadata.values()))) > LARGEST:
+        raise SpecError(
+            f"the parents of this fit are {size:,} bytes, too large for the metadata of a Parquet file; "
+            "pickle the fit, or save each of fit.parents in a file of its own"
+        )
 
 
 def read_parquet(path: str | Path) -> GroupFit:
@@ -75,17 +96,21 @@ def read_parquet(path: str | Path) -> GroupFit:
     MissingExtraError
         pyarrow is not installed.
     """
-    from gbreg.result import GroupFit
-
     arrow = _arrow()
     try:
-        with arrow.parquet.ParquetFile(path) as file:
+        with arrow.parquet.ParquetFile(path, thrift_string_size_limit=2**31 - 1) as file:
             table = file.read()
     except arrow.ArrowInvalid as error:
         raise GbregError(f"{path} is not a Parquet file: {error}") from error
-    metadata = table.schema.metadata or {}
-    if FACTS not in metadata:
+    if FACTS not in (table.schema.metadata or {}):
         raise GbregError(f"{path} is a Parquet file, but not a fit saved by gbreg")
+    return _fit_of(arrow, table, path)
+
+
+def _fit_of(arrow: Any, table: Any, path: str | Path) -> GroupFit:
+    from gbreg.result import GroupFit
+
+    metadata = table.schema.metadata
     facts = json.loads(metadata[FACTS])
     if facts["schema"] != SCHEMA:
         raise GbregError(f"{path} has schema {facts['schema']}, this gbreg reads {SCHEMA}; use a newer gbreg")
@@ -106,6 +131,12 @@ def read_parquet(path: str | Path) -> GroupFit:
         backend=facts["backend"],
     )
     fit.lost_code = tuple(_labels_in(facts["lost_code"]))
+    if (asked := facts.get("fallback")) is not None:  # not in files of its time
+        levels = tuple(map(tuple, asked["levels"]))
+        streams = [arrow.ipc.open_stream(metadata[f"{PARENTS}{i}".encode()]) for i in range(len(levels))]
+        parents = [_fit_of(arrow, stream.read_all(), path) for stream in streams]
+        names = parent_names(fit.keys, levels)
+        attach(fit, levels, dict(zip(names, parents, strict=True)), asked["dropna"])
     return fit
 
 

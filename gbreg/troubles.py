@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gbreg.errors import CollinearityError
+from gbreg.fallback import usable
 from gbreg.problem import Status
 from gbreg.result import GroupFit
 
@@ -54,5 +55,16 @@ def failures(fit: GroupFit) -> str:
         return ""
     return (
         f"not every one of {fit.n_groups} groups could be fitted: {', '.join(reasons)}; "
-        "what they leave open is NaN, see .status"
+        f"{_spoken_for(fit)}what they leave open is NaN, see .status"
     )
+
+
+def _spoken_for(fit: GroupFit) -> str:
+    """How many of the groups that failed a parent predicts."""
+    if fit.fallback is None:
+        return ""
+    asked = (fit.counts.rows > fit.counts.not_selected)[:, None]
+    failed = ~usable(fit) & asked
+    spoken = failed & (fit.fallback.used > 0)
+    counts = int(spoken.any(axis=1).sum()), int((failed & ~spoken).any(axis=1).sum())
+    return "of these, {} are predicted by a parent and {} by none; ".format(*counts)

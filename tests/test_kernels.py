@@ -40,7 +40,7 @@ def assert_same_bits(got: Estimates, want: Estimates) -> None:
 
 
 def test_codes_are_those_of_the_enumerations():
-    for status in Status:
+    for status in set(Status) - {Status.FALLBACK}:
         assert getattr(kernels, status.name) == status
     for flag in (Flag.ILL_CONDITIONED, Flag.CONSTANT_TARGET, Flag.PERFECT_FIT, Flag.EXTENDED):
         assert getattr(kernels, flag.name) == flag

@@ -252,6 +252,22 @@ def test_observed_and_dropna(backend: str) -> None:
             assert made.accounting().loc["u", "without_key"] == (frame["g"].isna().sum() if dropna else 0)
 
 
+@covers("fallback")
+def test_fallback(backend: str) -> None:
+    """What it does is told in test_fallback.py; here that it reaches every backend and changes no fit."""
+    frame = table(200)
+    few = (frame["h"] == 3) & (frame["g"] == "a")
+    frame = frame[~few | (few.cumsum() <= 2)]
+    plain = quiet(frame, backend, by=["h", "g"])
+    made = quiet(frame, backend, by=["h", "g"], fallback=[["g"]])
+    assert_same(made, plain)
+    rows = frame[(frame["h"] == 3) & (frame["g"] == "a")]
+    params, _ = lstsq(frame[frame["g"] == "a"], ["x", "z"], "u")
+    want = params[0] + rows[["x", "z"]].to_numpy() @ params[1:]
+    np.testing.assert_allclose(made.predict(rows)["u"], want, rtol=1e-9, atol=1e-11)
+    assert made.status.loc[(3, "a")].tolist() == ["fallback", "fallback"]
+
+
 # linear, targets
 
 
@@ -874,6 +890,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "sort": {"sort": "q"},
     "observed": {"observed": "q"},
     "dropna": {"dropna": "q"},
+    "fallback": {"fallback": "q"},
+    "fallback of values": {"by": table()["g"], "fallback": ["q"]},
     "n_jobs": {"n_jobs": 0},
     "progress": {"progress": "q"},
 }
