@@ -3,45 +3,23 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from frames import KINDS, random_groups
 
 import gbreg
 from gbreg import SpecError, inference
 
-KINDS: dict[str, dict[str, Any]] = {
-    "weighted": {"weights": "w"},
-    "unweighted": {},
-    "through zero": {"weights": "w", "intercept": False},
-    "counts": {"weights": "n", "weights_type": "frequency"},
-}
-
-
-@cache
-def random_groups() -> pd.DataFrame:
-    """Twelve unbalanced groups, shuffled."""
-    rng = np.random.default_rng(80)
-    sizes = rng.integers(6, 30, 12)
-    n = int(sizes.sum())
-    frame = pd.DataFrame({"g": rng.permutation(np.repeat(np.arange(12), sizes))})
-    frame["x"] = rng.normal(3, 2, n)
-    frame["z"] = 0.4 * frame["x"] + rng.normal(-1, 0.7, n)
-    frame["u"] = rng.normal(size=n)
-    frame["w"] = rng.uniform(0.2, 9, n)
-    frame["n"] = rng.integers(1, 5, n)
-    frame["y"] = 1 + 0.3 * frame["x"] + 0.2 * frame["z"] + rng.normal(size=n)
-    frame["v"] = 100 + 5 * frame["u"] + rng.normal(size=n)
-    return frame
+FRAME = random_groups(80, groups=12, rows=(6, 30))
 
 
 def fitted(kind: str, backend: str = "numpy", **options: Any) -> gbreg.GroupFit:
     call = {"by": "g", "linear": ["x", "z", "u"], "targets": ["y", "v"]}
-    return gbreg.fit(random_groups(), backend=backend, **{**call, **KINDS[kind], **options})
+    return gbreg.fit(FRAME, backend=backend, **{**call, **KINDS[kind], **options})
 
 
 def theirs(kind: str, rows: pd.DataFrame, target: str, linear: list[str], **options: Any) -> Any:
@@ -58,7 +36,7 @@ def theirs(kind: str, rows: pd.DataFrame, target: str, linear: list[str], **opti
 def test_fvalues_are_those_of_statsmodels(backend: str, kind: str) -> None:
     fit = fitted(kind, backend)
     f, p = fit.fvalue, fit.f_pvalue
-    for key, rows in random_groups().groupby("g"):
+    for key, rows in FRAME.groupby("g"):
         for target in ("y", "v"):
             want = theirs(kind, rows, target, ["x", "z", "u"])
             np.testing.assert_allclose(f.loc[key, target], want.fvalue, rtol=1e-8)
@@ -88,7 +66,7 @@ def test_groups_without_f() -> None:
 
 
 def test_rank_deficient_groups_have_the_f_of_the_others() -> None:
-    frame = random_groups().assign(c=lambda d: d["x"] - d["z"])
+    frame = FRAME.assign(c=lambda d: d["x"] - d["z"])
     with pytest.warns(gbreg.GbregWarning):
         fit = gbreg.fit(frame, by="g", linear=["x", "z", "c"], targets=["y"], backend="numpy")
     want = fitted("unweighted", linear=["x", "z"])
@@ -128,7 +106,7 @@ def test_wald_is_that_of_statsmodels(backend: str, kind: str, known: bool) -> No
             R = R[:, 1:]
         got = fit.wald_test(text)
         pd.testing.assert_frame_equal(fit.wald_test((R, q)), got, check_exact=True)
-        for key, own in random_groups().groupby("g"):
+        for key, own in FRAME.groupby("g"):
             for target in ("y", "v"):
                 model = theirs(
                     kind, own, target, ["x", "z", "u"], **({"cov_type": "fixed scale"} if known else {})
@@ -170,7 +148,7 @@ def test_means_are_tested_too() -> None:
 
 
 def test_far_from_the_origin_no_digits_are_lost() -> None:
-    near = random_groups()
+    near = FRAME
     far = near.assign(x=near["x"].round(3) + 2**27)
     near = near.assign(x=near["x"].round(3))
     near["x"] = far["x"] - 2**27  # the same numbers, less an offset
