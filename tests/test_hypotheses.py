@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+import statsmodels.formula.api as smf
 from frames import KINDS, random_groups
 
 import gbreg
 from gbreg import SpecError, inference
+from gbreg.restrictions import read_restrictions
 
 FRAME = random_groups(80, groups=12, rows=(6, 30))
 
@@ -140,6 +142,101 @@ def test_one_restriction_is_t_squared_and_all_slopes_are_f() -> None:
     np.testing.assert_allclose(got["p_value"], fit.f_pvalue["v"], rtol=1e-8, atol=1e-300)
 
 
+FORMULA = "y ~ x * z + C(s) + np.log(w)"
+OF_FORMULA = {
+    "x:z = 0": [{"x:z": 1}],
+    "C(s)[T.b] = 0, C(s)[T.c] = 0": [{"C(s)[T.b]": 1}, {"C(s)[T.c]": 1}],
+    "C(s)[T.b] - C(s)[T.c] + 2*x = 1": [{"C(s)[T.b]": 1, "C(s)[T.c]": -1, "x": 2, None: 1}],
+    "np.log(w)/2 = x:z, `x` = z + 1": [{"np.log(w)": 0.5, "x:z": -1}, {"x": 1, "z": -1, None: 1}],
+}
+
+
+def test_terms_of_formulas_are_named_as_in_statsmodels() -> None:
+    pytest.importorskip("formulaic")
+    frame = random_groups(81, ("x", "z"), groups=4, rows=(20, 30))
+    frame = frame.assign(s=np.array(list("abc"))[np.arange(len(frame)) % 3])
+    fit = gbreg.fit(frame, FORMULA + " | g", backend="numpy")
+    models = {key: smf.ols(FORMULA, rows).fit() for key, rows in frame.groupby("g")}
+    for text, rows in OF_FORMULA.items():
+        R = [[row.get(term, 0) for term in fit.terms] for row in rows]
+        got = fit.wald_test(text, target="y")
+        want = fit.wald_test((R, [row.get(None, 0) for row in rows]), target="y")
+        pd.testing.assert_frame_equal(got, want, check_exact=True)
+        for key, model in models.items():
+            own = got.loc[key]
+            theirs = model.f_test(text.replace("`", ""))
+            np.testing.assert_allclose(
+                own[["statistic", "p_value"]], [theirs.fvalue, theirs.pvalue], rtol=1e-7
+            )
+    for wrong, message in (
+        ("C(s)[T.d] = 0", r"'C\(s\)\[T\.d\]' is not a term of this fit; did you mean 'C\(s\)\[T\.[bc]\]'"),
+        ("x:zz = 0", "cannot read the restriction 'x:zz = 0'; did you mean 'x:z'"),
+        ("np.log(v) = 0", r"'np\.log\(v\)' is not a term of this fit; did you mean 'np\.log\(w\)'"),
+        ("`x: z` = 0", "'x: z' is not a term of this fit; did you mean 'x:z'"),
+        ("2 x:z = 0", "cannot read the restriction '2 x:z = 0'; did you mean 'x:z'"),
+        ("C(s)[T.b]x = 0", r"'C\(s\)\[T\.b\]x' is not a term of this fit; did you mean 'C\(s\)\[T\.b\]'"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            fit.wald_test(wrong)
+
+
+ODD = [
+    "Intercept",
+    "x",
+    "my col",
+    "a.b",
+    ("a", "b"),
+    1,
+    "x - z",
+    "z",
+    "2020-11-10",
+    "_1_",
+    "class",
+    2,
+    "2",
+    "a`b",
+]
+OF_ODD = {
+    "my col = 0": ({"my col": 1}, 0),
+    "2 * my col - a.b = 3": ({"my col": 2, "a.b": -1}, 3),
+    "('a', 'b') + 1 = x": ({("a", "b"): 1, "x": -1}, -1),
+    "`1` = 1": ({1: 1}, 1),
+    "`2020-11-10` = 2020-11": ({"2020-11-10": 1}, 2009),
+    "`x - z` - x": ({"x - z": 1, "x": -1}, 0),
+    "x-z": ({"x": 1, "z": -1}, 0),
+    "_1_ = -class": ({"_1_": 1, "class": 1}, 0),
+    "a`b = `x`/4": ({"a`b": 1, "x": -0.25}, 0),
+}
+
+
+@pytest.mark.parametrize("text", OF_ODD)
+def test_odd_names(text: str) -> None:
+    coefficients, value = OF_ODD[text]
+    R, q = read_restrictions(text, ODD)
+    assert R.tolist() == [[coefficients.get(term, 0) for term in ODD]]
+    assert q.tolist() == [value]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x - z = 0", "'x - z' is a term and could be computed of terms; write `x - z` for the term"),
+        ("`2` = 0", "several terms are written '2'"),
+        ("1 = 0", "restriction 1 of 1 restricts no coefficient"),
+        ("`mycol` = 0", "'mycol' is not a term of this fit; did you mean 'my col'"),
+        ("mycol = 0", "'mycol' is not a term of this fit; did you mean 'my col'"),
+        ("my cols = 0", "cannot read the restriction 'my cols = 0'; did you mean 'my col'"),
+        ("`my col = 0", "cannot read the restriction '`my col = 0'"),
+        ("_2_ = 0", "'_2_' is not a term of this fit; did you mean '_1_'"),
+        ("x.b = 0", r"'x\.b' is not a term of this fit; did you mean 'a\.b'"),
+        ("x[0] = 0", r"'x\[0\]' is not a term of this fit"),
+    ],
+)
+def test_odd_names_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        read_restrictions(text, ODD)
+
+
 def test_means_are_tested_too() -> None:
     fit = fitted("weighted", linear=[])
     got = fit.wald_test("Intercept = 1", target="y")["statistic"]
@@ -221,7 +318,7 @@ def test_restrictions_that_depend_on_each_other_are_nan() -> None:
         ("x ** 2 = 1", r"'x \*\* 2' is not linear"),
         ("x = 'a'", "\"'a'\" is not linear"),
         ("x = True", "'True' is not linear"),
-        ("abs(x) = 1", r"'abs\(x\)' is not linear"),
+        ("abs(x) = 1", r"'abs\(x\)' is not a term of this fit"),
         ("x = z = 0", "a restriction has one = sign, got 'x = z = 0'"),
         ("x == z", "a restriction has one = sign, got 'x == z'"),
         ("x =", "cannot read the restriction 'x ='"),
