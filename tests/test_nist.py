@@ -20,7 +20,7 @@ from nist import digits, group_sets, hide, regression_sets, score
 import gbreg
 
 NAMES = sorted(regression_sets())
-HIDING_GROUPS = 100_000
+HIDING_GROUPS = 20_000
 
 
 def fit_set(frame, which, **options):
