@@ -69,16 +69,16 @@ def test_every_figure_is_that_of_statsmodels(cov_type, weights, intercept, backe
         groups="run" if cov_type == "cluster" else None,
         backend=backend,
     )
-    intervals = fit.conf_int(alpha=0.1)
+    bse, t, pvalues, intervals = fit.bse, fit.tvalues, fit.pvalues, fit.conf_int(alpha=0.1)
     covariances = {target: fit.cov_params(target) for target in ("y", "v")}
     for g in fit.keys:
         for target in ("y", "v"):
             want = reference_of(g, target, cov_type, weights is not None, intercept)
             own = {"rtol": 1e-8, "err_msg": f"{target} of group {g}"}
-            np.testing.assert_allclose(fit.bse[target].loc[g], want.bse, **own)
+            np.testing.assert_allclose(bse[target].loc[g], want.bse, **own)
             np.testing.assert_allclose(covariances[target].loc[g], want.cov_params(), atol=1e-12, **own)
-            np.testing.assert_allclose(fit.tvalues[target].loc[g], want.tvalues, **own)
-            np.testing.assert_allclose(fit.pvalues[target].loc[g], want.pvalues, atol=1e-14, **own)
+            np.testing.assert_allclose(t[target].loc[g], want.tvalues, **own)
+            np.testing.assert_allclose(pvalues[target].loc[g], want.pvalues, atol=1e-14, **own)
             bounds = np.reshape(intervals[target].loc[g].to_numpy(), (-1, 2))
             np.testing.assert_allclose(bounds, want.conf_int(alpha=0.1), **own)
 
