@@ -104,10 +104,8 @@ def test_a_full_disk_is_no_failure(tmp_path):
     assert got.count("compiled kernels are not kept on disk") == 1
 
 
-def test_processes_that_start_at_once(tmp_path, filled):
-    """Nothing there yet, which all of them compile, and everything there."""
-    for folder, loaded in ((tmp_path / "empty", "01"), (filled, "1")):
-        with ThreadPoolExecutor(4) as pool:
-            got = list(pool.map(run, [folder] * 4))
-        assert set(got) <= {f"[1, 1, 2] {n} []" for n in loaded}
-    assert run(tmp_path / "empty") == "[1, 1, 2] 1 []"
+def test_processes_that_start_at_once(tmp_path):
+    """Nothing is there yet, and all compile; then everything is."""
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(run, [tmp_path] * 4)) <= {"[1, 1, 2] 0 []", "[1, 1, 2] 1 []"}
+        assert set(pool.map(run, [tmp_path] * 2)) == {"[1, 1, 2] 1 []"}
