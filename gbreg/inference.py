@@ -200,9 +200,15 @@ def influence(
     Weisberg 1982, sections 2.2 and 3.1), as statsmodels' influence of OLS on sqrt(w) times the data.
     NaN where the leverage is 1 but for rounding.
     """
-    near = np.where(1 - leverage > FULL, 1 - leverage, np.nan)
-    standard = scaled / (sigma * np.sqrt(near))
-    return standard, leverage, standard * standard * leverage / near / rank
+    left = complement(leverage)
+    standard = scaled / (sigma * np.sqrt(left))
+    return standard, leverage, standard * standard * leverage / left / rank
+
+
+def complement(leverage: FloatArray) -> FloatArray:
+    """1 - leverage: what the other rows say about a row; NaN where that is rounding noise."""
+    left = 1 - leverage
+    return np.where(left > FULL, left, np.nan)
 
 
 def durbin_watson(scaled: FloatArray, groups: IntArray, g: int) -> FloatArray:

@@ -29,7 +29,6 @@ from gbreg.problem import (
     frozen,
     residuals,
 )
-from gbreg.robust import rows_of_groups
 from gbreg.sandwich import orthonormal, unit_design
 
 CHUNK_ROWS = 1 << 18  # a group is never cut
@@ -93,7 +92,7 @@ def _minimize_groups(
     """Of groups with the same independent predictors, in place."""
     k, t = problem.n_predictors, problem.n_targets
     first = out.params.shape[2] - k
-    rows, own = rows_of_groups(problem, groups)
+    rows, own = problem.rows_of(groups)
     sizes = np.diff(problem.offsets)[groups]
     offsets = frozen(np.concatenate(([0], np.cumsum(sizes))))
     side = np.sqrt(problem.w[rows])

@@ -157,6 +157,44 @@ class Problem:
             origin=None if self.origin is None else frozen(self.origin[g0:g1]),
         )
 
+    def part(
+        self,
+        rows: BoolArray | None = None,
+        groups: IntArray | None = None,
+        targets: Sequence[int] | None = None,
+    ) -> Problem:
+        """Those rows (a mask of all) of those groups, with those targets; None for all of them."""
+        if targets is not None and list(targets) == list(range(self.n_targets)):
+            targets = None
+        if rows is None and groups is None and targets is None:
+            return self
+        Z, offsets, origin = self.Z, self.offsets, self.origin
+        if groups is not None:
+            chosen, own = self.rows_of(groups)
+            if rows is not None:
+                kept = rows[chosen]
+                chosen, own = chosen[kept], own[kept]
+            Z = Z[chosen]
+            offsets = np.concatenate(([0], np.cumsum(np.bincount(own, minlength=len(groups)))))
+            origin = None if origin is None else origin[groups]
+        elif rows is not None:
+            Z, offsets = Z[rows], np.concatenate(([0], np.cumsum(rows)))[offsets]
+        if targets is not None:
+            columns = [*range(self.n_predictors), *(self.n_predictors + q for q in targets)]
+            Z, origin = Z[:, [*columns, -1]], None if origin is None else origin[:, columns]
+        return Problem(
+            Z=Z if Z is self.Z else frozen(Z),
+            offsets=offsets if offsets is self.offsets else frozen(offsets),
+            n_predictors=self.n_predictors,
+            origin=origin if origin is None or origin is self.origin else frozen(origin),
+        )
+
+    def rows_of(self, groups: IntArray) -> tuple[IntArray, IntArray]:
+        """Rows of these groups, in order, and the place in ``groups`` of each row's group."""
+        starts, sizes = self.offsets[groups], np.diff(self.offsets)[groups]
+        own = np.repeat(np.arange(len(groups)), sizes)
+        return np.arange(len(own)) + (starts - (np.cumsum(sizes) - sizes))[own], own
+
     def split(self, rows: int) -> Iterator[tuple[int, int]]:
         """Group ranges of about ``rows`` rows each, in order; a group is never cut.
 

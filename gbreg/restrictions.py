@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from gbreg.errors import SpecError
 from gbreg.problem import FloatArray
 from gbreg.suggest import nearest
 
+NAMED = (ast.Name, ast.Call, ast.Subscript, ast.Attribute)  # what names of terms look like
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
@@ -66,48 +68,123 @@ def _arrays(R: Any, q: Any, p: int) -> Restrictions:
     return Restrictions(matrix, np.broadcast_to(values, matrix.shape[:1]))
 
 
+Places = Mapping[str, int | None]  # of terms, by how they are written; None for several written alike
+
+
 def _parsed(text: str, terms: Sequence[Hashable]) -> Restrictions:
-    places = {term: i for i, term in enumerate(terms) if isinstance(term, str)}
-    rows = []
-    for part in text.split(","):
-        sides = part.split("=")
-        if len(sides) > 2:
-            raise SpecError(f"a restriction has one = sign, got {part.strip()!r}")
-        left, *right = [_side(side, part, places, len(terms)) for side in sides]
-        rows.append(left - right[0] if right else left)
-    stacked = np.array(rows)
+    places: dict[str, int | None] = {}
+    for i, word in enumerate(map(str, terms)):
+        places[word] = None if word in places else i
+    stacked = np.array(_rows(text, places, len(terms)))
     return Restrictions(stacked[:, :-1], -stacked[:, -1])
 
 
-def _side(text: str, part: str, places: Mapping[str, int], p: int) -> FloatArray:
+def _rows(text: str, places: Places, p: int) -> list[FloatArray]:
+    """(p + 1,) of each restriction: coefficients and constant of what is zero."""
+    marked = _Marked.of(text, places, p)
+    rows = []
+    for part in marked.text.split(","):
+        sides = part.split("=")
+        if len(sides) > 2:
+            raise SpecError(f"a restriction has one = sign, got {marked.plain(part)!r}")
+        left, *right = [_side(side, part, marked, p) for side in sides]
+        rows.append(left - right[0] if right else left)
+    return rows
+
+
+class _Marked(NamedTuple):
+    """A text where identifiers stand for names of terms, which may be no identifiers."""
+
+    text: str
+    mark: str  # what these begin and end with, and nothing else in the text
+    names: Sequence[str]
+    places: Places
+
+    @classmethod
+    def of(cls, text: str, places: Places, p: int) -> _Marked:
+        """Names as they are, the longest first, and anything between backticks."""
+        mark = "_"
+        while mark in text:
+            mark += "_"
+        bare = [name for name in places if not _readable(name, {}, p)]  # "1" is a number
+        names, edges = list(places), {name: _edges(name) for name in bare}
+        found = "|".join(edges[name] for name in sorted(bare, key=len, reverse=True) if name)
+
+        def word(match: re.Match[str]) -> str:
+            name = match[0]
+            if name not in edges:
+                name = name[1:-1]
+                if name not in places:
+                    raise SpecError(f"{name!r} is not a term of this fit{nearest(name, places)}")
+            elif not name.isidentifier() and _readable(
+                name, {n: i for n, i in places.items() if n != name}, p
+            ):
+                raise SpecError(
+                    f"{name!r} is a term and could be computed of terms; write `{name}` for the term"
+                )
+            if places[name] is None:
+                raise SpecError(f"several terms are written {name!r}; give the restrictions as an array")
+            return f"{mark}{names.index(name)}{mark}"
+
+        return cls(re.sub(f"{found}|`[^`]*`" if found else "`[^`]*`", word, text), mark, names, places)
+
+    def place(self, identifier: str) -> int | None:
+        """Of the term it stands for; None if it stands for none."""
+        match = re.fullmatch(f"{self.mark}([0-9]+){self.mark}", identifier)
+        return self.places[self.names[int(match[1])]] if match else None
+
+    def plain(self, text: str) -> str:
+        """As it was written, but for backticks."""
+        return re.sub(
+            f"{self.mark}([0-9]+){self.mark}", lambda match: self.names[int(match[1])], text
+        ).strip()
+
+
+def _edges(name: str) -> str:
+    """Pattern of a name as a whole: not within a longer one."""
+    before = r"(?<![\w.])" if re.match(r"\w", name) else ""
+    after = r"(?![\w.])" if re.search(r"\w$", name) else ""
+    return before + re.escape(name) + after
+
+
+def _readable(text: str, places: Places, p: int) -> bool:
+    """Whether it could be computed of these terms."""
+    try:
+        _rows(text, places, p)
+    except SpecError:
+        return False
+    return True
+
+
+def _side(text: str, part: str, marked: _Marked, p: int) -> FloatArray:
     try:
         with np.errstate(all="ignore"):  # what is not finite is refused later
-            return _linear(ast.parse(text.strip(), mode="eval").body, places, p)
+            return _linear(ast.parse(text.strip(), mode="eval").body, marked, p)
     except UNREADABLE as error:
         if isinstance(error, SpecError):
             raise
+        pieces = [marked.plain(piece) for piece in re.split(r"\s[-+*/]\s|=", part)]
+        hints = (nearest(piece, marked.names) for piece in pieces if piece not in marked.places)
         raise SpecError(
-            f"cannot read the restriction {part.strip()!r}; write it as 'x = 2*y + 1', "
-            "or as an array where terms are not names"
+            f"cannot read the restriction {marked.plain(part)!r}{next(filter(None, hints), '')}; write it as "
+            "'x = 2*y + 1', with names as in `terms`, odd ones between backticks, or as an array"
         ) from error
 
 
-def _linear(node: ast.expr, places: Mapping[str, int], p: int) -> FloatArray:
+def _linear(node: ast.expr, marked: _Marked, p: int) -> FloatArray:
     """(p + 1,) coefficients of the terms, then the constant."""
     out = np.zeros(p + 1)
-    if isinstance(node, ast.Name):
-        if node.id not in places:
-            raise SpecError(f"{node.id!r} is not a term of this fit{nearest(node.id, places)}")
-        out[places[node.id]] = 1.0
+    if isinstance(node, ast.Name) and (place := marked.place(node.id)) is not None:
+        out[place] = 1.0
         return out
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         out[p] = float(node.value)  # type: ignore[arg-type]
         return out
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
-        inner = _linear(node.operand, places, p)
+        inner = _linear(node.operand, marked, p)
         return -inner if isinstance(node.op, ast.USub) else inner
     if isinstance(node, ast.BinOp):
-        left, right = _linear(node.left, places, p), _linear(node.right, places, p)
+        left, right = _linear(node.left, marked, p), _linear(node.right, marked, p)
         plain = [not side[:p].any() for side in (left, right)]
         if isinstance(node.op, ast.Add):
             return left + right
@@ -117,6 +194,7 @@ def _linear(node: ast.expr, places: Mapping[str, int], p: int) -> FloatArray:
             return right * float(left[p]) if plain[0] else left * float(right[p])
         if isinstance(node.op, ast.Div) and plain[1] and right[p] != 0:
             return left / float(right[p])
-    raise SpecError(
-        f"{ast.unparse(node)!r} is not linear in the coefficients; sums of numbers times terms are"
-    )
+    written = marked.plain(ast.unparse(node))
+    if isinstance(node, NAMED):
+        raise SpecError(f"{written!r} is not a term of this fit{nearest(written, marked.names)}")
+    raise SpecError(f"{written!r} is not linear in the coefficients; sums of numbers times terms are")

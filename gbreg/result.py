@@ -99,8 +99,9 @@ class GroupFit(Diagnostics):
         Parameters
         ----------
         restrictions : str, array (r, p), or tuple of array (r, p) and array (r,)
-            ``"x = y, z = 0"`` or ``"2*x - y = 1"`` with names of `terms`; or R of R b = 0, columns in
-            the order of `terms`; or R and q of R b = q.
+            ``"x = y, z = 0"`` or ``"2*C(s)[T.b] - x:y = 1"`` with names of `terms` as they are, or
+            between backticks if they read as something else (``"`2` = 0"``); or R of R b = 0,
+            columns in the order of `terms`; or R and q of R b = q.
         target : label, optional
             One target only; then columns are not pairs.
 

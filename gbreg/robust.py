@@ -19,7 +19,6 @@ from gbreg.problem import (
     IntArray,
     Problem,
     Status,
-    frozen,
     residuals,
 )
 from gbreg.rows import Pattern
@@ -80,24 +79,14 @@ class _Target:
     q: int
     estimates: Estimates
 
-    @property
-    def problem(self) -> Problem:
-        """With this target only."""
-        whole, k = self.block.problem, self.block.problem.n_predictors
-        picked = [*range(k), k + self.q]
-        if whole.n_targets == 1:
-            return whole
-        origin = None if whole.origin is None else frozen(whole.origin[:, picked])
-        return Problem(frozen(whole.Z[:, [*picked, -1]]), whole.offsets, k, origin)
-
 
 def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -> tuple[Pattern, Estimates]:
-    whole, made = target.problem, one_target(target.estimates, target.q)
+    whole, made = target.block.problem.part(targets=[target.q]), one_target(target.estimates, target.q)
     keep = np.ones(whole.n_rows, dtype=np.bool_)
     limit = np.full(whole.n_groups, np.inf)
     asked = np.flatnonzero(_fitted(made, drop) & ~_perfect(made))
     for done in range(iterations + 1):
-        rows, own = rows_of_groups(whole, asked)
+        rows, own = whole.rows_of(asked)
         with np.errstate(all="ignore"):
             sizes = np.sqrt(whole.w[rows]) * np.abs(residuals(whole, made, 0, rows, asked[own]))
         limits = limit[asked]
@@ -114,12 +103,12 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -
         asked = asked[moved]
         if not len(asked):
             break
-        _put(made, fit(subproblem(whole, asked, keep)), asked)
+        _put(made, fit(whole.part(keep, groups=asked)), asked)
         asked = asked[_fitted(made, drop)[asked]]
     clipped = np.bincount(np.searchsorted(whole.offsets, np.flatnonzero(~keep), side="right") - 1)
     return (
         Pattern(
-            problem=whole if keep.all() else subproblem(whole, np.arange(whole.n_groups), keep),
+            problem=whole.part(None if keep.all() else keep),
             targets=[target.block.targets[target.q]],
             missing=target.block.missing,
             infinite=target.block.infinite,
@@ -138,26 +127,6 @@ def one_target(estimates: Estimates, q: int) -> Estimates:
             values = getattr(estimates, field.name)
             arrays[field.name] = np.array(values[:, [q]] if field.name in PER_TARGET else values)
     return Estimates(**arrays, pattern=np.zeros(1, dtype=np.int64))
-
-
-def rows_of_groups(problem: Problem, groups: IntArray) -> tuple[IntArray, IntArray]:
-    """Rows of these groups, in order, and the place in ``groups`` of each row's group."""
-    starts, sizes = problem.offsets[groups], np.diff(problem.offsets)[groups]
-    own = np.repeat(np.arange(len(groups)), sizes)
-    return np.arange(len(own)) + (starts - (np.cumsum(sizes) - sizes))[own], own
-
-
-def subproblem(problem: Problem, groups: IntArray, keep: BoolArray) -> Problem:
-    """Some groups of a problem, and of their rows those to keep."""
-    rows, own = rows_of_groups(problem, groups)
-    kept = keep[rows]
-    sizes = np.bincount(own[kept], minlength=len(groups))
-    return Problem(
-        Z=frozen(problem.Z[rows[kept]]),
-        offsets=frozen(np.concatenate(([0], np.cumsum(sizes)))),
-        n_predictors=problem.n_predictors,
-        origin=None if problem.origin is None else frozen(problem.origin[groups]),
-    )
 
 
 def _limits(sizes: FloatArray, own: IntArray, before: FloatArray, clip: float) -> FloatArray:

@@ -13,7 +13,7 @@ import pandas as pd
 from gbreg.columns import Column, Numbers, read_clusters, read_columns, read_mask, read_weights
 from gbreg.errors import MissingDataError, WeightsError
 from gbreg.layout import GroupLayout
-from gbreg.problem import BoolArray, FloatArray, IntArray, Problem, frozen
+from gbreg.problem import BoolArray, FloatArray, IntArray, Problem
 from gbreg.spec import FitSpec
 
 COUNTABLE = 2.0**53  # up to here float64 has all whole numbers
@@ -220,17 +220,9 @@ def split_patterns(problem: Problem, finite: bool) -> list[Pattern]:
     for qs in alike.values():
         y = problem.Y[qs[0]]
         keep = np.isfinite(y)
-        ends = np.concatenate(([0], np.cumsum(keep)))
-        k = problem.n_predictors
-        picked = [*range(k), *(k + q for q in qs)]
-        part = Problem(
-            Z=frozen(problem.Z[keep][:, [*picked, -1]]),
-            offsets=frozen(ends[problem.offsets]),
-            n_predictors=k,
-            origin=None if problem.origin is None else frozen(problem.origin[:, picked]),
-        )
+        rows = None if keep.all() else keep
         missing, infinite = _per_group(problem, np.isnan(y)), _per_group(problem, np.isinf(y))
-        made.append(Pattern(part, qs, missing, infinite, none, keep))
+        made.append(Pattern(problem.part(rows, targets=qs), qs, missing, infinite, none, rows))
     return made
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from gbreg.inference import FULL
+from gbreg.inference import complement
 from gbreg.problem import CovType, Estimates, Flag, FloatArray, IntArray, Problem, Status, residuals
 from gbreg.quadratic import cholesky
 from gbreg.rows import Pattern
@@ -67,13 +67,14 @@ def sandwich(
         with np.errstate(all="ignore"):
             side = np.sqrt(problem.w[rows])
             Q, inverse = orthonormal(unit_design(problem, estimates, part, rows, own, side), own, g1 - g0)
-            near = _near(Q) if cov_type in ("HC2", "HC3") else None
+            leverage = sum((u * u for u in Q), np.zeros(len(own)))
+            left = complement(leverage) if cov_type in ("HC2", "HC3") else None
             for q in range(t):
                 norm = estimates.resid_norm[part, q]
                 scores = side * _centred_residuals(problem, estimates, q, part, rows, own)
                 scores /= np.where(norm > 0, norm, 1.0)[own]
-                if near is not None:
-                    scores /= np.sqrt(near) if cov_type == "HC2" else near
+                if left is not None:
+                    scores /= np.sqrt(left) if cov_type == "HC2" else left
                 groups = own
                 columns = [scores * column for column in Q]
                 if clusters is not None:
@@ -143,12 +144,6 @@ def orthonormal(columns: list[FloatArray], own: IntArray, g: int) -> tuple[list[
             inverse[i, j] = -sum((inverse[i, m] * along[m] for m in range(i, j)), np.zeros(g)) / length
         inverse[j, j] = 1 / length
     return Q, inverse
-
-
-def _near(Q: list[FloatArray]) -> FloatArray:
-    """(n,) 1 - leverage; NaN where the leverage is 1 but for rounding."""
-    near = 1 - sum((column * column for column in Q), np.zeros(len(Q[0])))
-    return np.where(near > FULL, near, np.nan)
 
 
 def _centred_residuals(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -41,27 +42,37 @@ def run(folder: Path, program: str = PROGRAM, **env: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> Path:
+    """A folder that one process has filled."""
+    folder = tmp_path_factory.mktemp("first")
+    assert run(folder) == "[1, 1, 2] 0 []"
+    return folder
+
+
+@pytest.fixture
+def filled(first, tmp_path) -> Path:
+    return shutil.copytree(first, tmp_path / "filled")
+
+
 def kept(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*count_codes*.nbc"))
 
 
-def test_a_second_process_compiles_nothing(tmp_path):
-    assert run(tmp_path) == "[1, 1, 2] 0 []"
-    assert len(kept(tmp_path)) == 1
-    assert run(tmp_path) == "[1, 1, 2] 1 []"
+def test_a_second_process_compiles_nothing(filled):
+    assert len(kept(filled)) == 1
+    assert run(filled) == "[1, 1, 2] 1 []"
 
 
-def test_code_with_bounds_checks_is_not_taken_for_code_without(tmp_path):
-    run(tmp_path)
-    assert run(tmp_path, NUMBA_BOUNDSCHECK="1") == "[1, 1, 2] 0 []"
+def test_code_with_bounds_checks_is_not_taken_for_code_without(filled):
+    assert run(filled, NUMBA_BOUNDSCHECK="1") == "[1, 1, 2] 0 []"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "a bit flipped", "index spoilt"])
-def test_damaged_files_are_compiled_again_and_said_once(tmp_path, damage):
-    run(tmp_path)
-    (path,) = kept(tmp_path)
+def test_damaged_files_are_compiled_again_and_said_once(filled, damage):
+    (path,) = kept(filled)
     if damage == "index spoilt":
-        (path,) = tmp_path.rglob("*count_codes*.nbi")
+        (path,) = filled.rglob("*count_codes*.nbi")
     data = bytearray(path.read_bytes())
     if damage == "truncated":
         data = data[: len(data) // 2]
@@ -72,7 +83,7 @@ def test_damaged_files_are_compiled_again_and_said_once(tmp_path, damage):
         if damage == "index spoilt":
             data[-20:] = b"spoilt, as it may be"
     path.write_bytes(data)
-    got = run(tmp_path)
+    got = run(filled)
     assert got.startswith("[1, 1, 2] 0 ")
     assert got.count("compiled kernels are not kept on disk") == 1
 
@@ -93,10 +104,8 @@ def test_a_full_disk_is_no_failure(tmp_path):
     assert got.count("compiled kernels are not kept on disk") == 1
 
 
-def test_eight_processes_start_at_once(tmp_path):
-    for _ in range(2):  # nothing there yet, and everything there
-        with ThreadPoolExecutor(8) as pool:
-            got = list(pool.map(run, [tmp_path] * 8))
-        assert {line[:9] for line in got} == {"[1, 1, 2]"}
-        assert not [line for line in got if "not kept" in line]
-    assert {line for line in got} == {"[1, 1, 2] 1 []"}
+def test_processes_that_start_at_once(tmp_path):
+    """Nothing is there yet, and all compile; then everything is."""
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(run, [tmp_path] * 4)) <= {"[1, 1, 2] 0 []", "[1, 1, 2] 1 []"}
+        assert set(pool.map(run, [tmp_path] * 2)) == {"[1, 1, 2] 1 []"}

@@ -104,7 +104,7 @@ COUNTS = ["rows", "used", "missing", "infinite", "zero_weight", "not_selected"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_every_row_is_accounted_for(kind: str, data: Any) -> None:
     frame = data.draw(frames(kind))

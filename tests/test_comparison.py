@@ -3,46 +3,24 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from frames import KINDS, random_groups
 
 import gbreg
 from gbreg import SpecError
 
+FRAME = random_groups(70)
 COLUMNS = ["f", "df_diff", "p_value", "delta_aic", "delta_bic"]
-KINDS: dict[str, dict[str, Any]] = {
-    "weighted": {"weights": "w"},
-    "unweighted": {},
-    "through zero": {"weights": "w", "intercept": False},
-    "counts": {"weights": "n", "weights_type": "frequency"},
-}
-
-
-@cache
-def random_groups() -> pd.DataFrame:
-    """Ten unbalanced groups, shuffled."""
-    rng = np.random.default_rng(70)
-    sizes = rng.integers(7, 25, 10)
-    n = int(sizes.sum())
-    frame = pd.DataFrame({"g": rng.permutation(np.repeat(np.arange(10), sizes))})
-    frame["x"] = rng.normal(3, 2, n)
-    frame["z"] = 0.4 * frame["x"] + rng.normal(-1, 0.7, n)
-    frame["u"] = rng.normal(size=n)
-    frame["w"] = rng.uniform(0.2, 9, n)
-    frame["n"] = rng.integers(1, 5, n)
-    frame["y"] = 1 + 0.3 * frame["x"] + 0.2 * frame["z"] + rng.normal(size=n)
-    frame["v"] = 100 + 2 * frame["u"] + rng.normal(size=n)
-    return frame
 
 
 def fitted(linear: list[str], backend: str = "numpy", frame: Any = None, **options: Any) -> gbreg.GroupFit:
     call = {"by": "g", "linear": linear, "targets": ["y", "v"], "backend": backend, **options}
-    return gbreg.fit(random_groups() if frame is None else frame, **call)
+    return gbreg.fit(FRAME if frame is None else frame, **call)
 
 
 def wls(rows: pd.DataFrame, names: list[str], target: str, w: Any, intercept: bool) -> Any:
@@ -61,7 +39,7 @@ def test_they_are_those_of_statsmodels(backend: str, kind: str, small: list[str]
     assert got.columns.names == ["target", "comparison"]
     assert list(got["y"].columns) == COLUMNS
     intercept = KINDS[kind].get("intercept", True)
-    for key, rows in random_groups().groupby("g"):
+    for key, rows in FRAME.groupby("g"):
         used = rows.loc[rows.index.repeat(rows["n"])] if kind == "counts" else rows
         w = used["w"].to_numpy() if "w" in KINDS[kind].values() else np.ones(len(used))
         for target in ("y", "v"):
@@ -112,7 +90,7 @@ def test_groups_without_comparison() -> None:
 
 
 def test_rank_deficient_groups_count_independent_terms() -> None:
-    frame = random_groups().assign(c=lambda d: d["x"] - d["z"])
+    frame = FRAME.assign(c=lambda d: d["x"] - d["z"])
     with pytest.warns(gbreg.GbregWarning):
         large = fitted(["x", "z", "c"], frame=frame)
     got = large.compare(fitted(["x"], frame=frame))
@@ -121,7 +99,7 @@ def test_rank_deficient_groups_count_independent_terms() -> None:
 
 
 def test_what_cannot_be_compared() -> None:
-    frame = random_groups()
+    frame = FRAME
     fit = fitted(["x", "z"], weights="w")
     cases: list[tuple[Any, str]] = [
         (3, "compare takes another GroupFit, got int"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from frames import random_groups
 from scipy import stats
 
 import gbreg
@@ -21,23 +21,12 @@ from gbreg import SpecError
 CONFIGURATIONS = [(k, intercept) for k in (1, 3) for intercept in (True, False)]
 
 
-@cache
-def random_groups(k: int) -> pd.DataFrame:
-    """Twelve unbalanced groups, shuffled; weights are 1/sigma^2 of their errors."""
-    rng = np.random.default_rng(40 + k)
-    sizes = rng.integers(k + 3, 30, 12)
-    n = int(sizes.sum())
-    frame = pd.DataFrame({"g": rng.permutation(np.repeat(np.arange(12), sizes))})
-    for j in range(k):
-        frame[f"x{j}"] = rng.normal(3, 2, n)
-    frame["w"] = rng.uniform(0.2, 9, n)
-    for target in ("y", "v"):
-        frame[target] = 2 - 0.3 * frame["x0"] + rng.normal(size=n) / np.sqrt(frame["w"])
-    return frame
-
-
 def names(k: int) -> list[str]:
     return [f"x{j}" for j in range(k)]
+
+
+def weighted_groups(k: int) -> pd.DataFrame:
+    return random_groups(40 + k, tuple(names(k)), groups=12, rows=(k + 3, 30))
 
 
 def fitted(frame: pd.DataFrame, k: int, backend: str = "numpy", **options: Any) -> gbreg.GroupFit:
@@ -53,7 +42,7 @@ def theirs(rows: pd.DataFrame, k: int, target: str, intercept: bool, **options: 
 
 @pytest.mark.parametrize(("k", "intercept"), CONFIGURATIONS)
 def test_known_errors_are_those_of_statsmodels(backend: str, k: int, intercept: bool) -> None:
-    frame = random_groups(k)
+    frame = weighted_groups(k)
     fit = fitted(frame, k, backend, intercept=intercept)
     for target in ("y", "v"):
         frames = {name: getattr(fit, name)[target] for name in ("params", "bse", "tvalues", "pvalues")}
@@ -73,7 +62,7 @@ def test_known_errors_are_those_of_statsmodels(backend: str, k: int, intercept: 
 
 
 def test_only_what_depends_on_the_errors_changes(backend: str) -> None:
-    frame = random_groups(3)
+    frame = weighted_groups(3)
     known, classical = fitted(frame, 3, backend), fitted(frame, 3, backend, cov_type="classical")
     same = "params nobs df_resid ssr scale rms mad rsquared rsquared_adj llf aic bic status".split()
     for name in (*same, "condition_number", "digits", "flags"):
@@ -118,7 +107,7 @@ def test_a_constant_target_has_known_errors(backend: str) -> None:
 
 @pytest.mark.parametrize("on_collinear", ["nan", "drop"])
 def test_dependent_predictors(backend: str, on_collinear: str) -> None:
-    frame = random_groups(1).assign(x1=5.0)
+    frame = weighted_groups(1).assign(x1=5.0)
     with pytest.warns(gbreg.GbregWarning):
         fit = fitted(frame, 2, backend, on_collinear=on_collinear)
     want = fitted(frame, 1, backend).bse
@@ -129,7 +118,7 @@ def test_dependent_predictors(backend: str, on_collinear: str) -> None:
 
 
 def test_tables_carry_known_errors() -> None:
-    frame = random_groups(1)
+    frame = weighted_groups(1)
     fit, classical = fitted(frame, 1), fitted(frame, 1, cov_type="classical")
     tidy = fit.tidy()
     np.testing.assert_array_equal(tidy["std_error"], fit.bse.to_numpy().ravel())
@@ -147,7 +136,7 @@ def test_tables_carry_known_errors() -> None:
 
 
 def test_the_display_says_what_weights_are() -> None:
-    frame = random_groups(1)
+    frame = weighted_groups(1)
     fit, classical = fitted(frame, 1), fitted(frame, 1, cov_type="classical")
     assert "weights w (1/sigma^2)" in repr(fit)
     assert f"± {fit.bse.iloc[0, 0]:.2g}" in repr(fit)
@@ -163,14 +152,14 @@ def test_the_display_says_what_weights_are() -> None:
 
 def test_storage_keeps_it_and_reads_files_from_before(tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
-    want = fitted(random_groups(1), 1)
+    want = fitted(weighted_groups(1), 1)
     path = tmp_path / "fit.parquet"
     want.to_parquet(path)
     for got in (gbreg.read_parquet(path), pickle.loads(pickle.dumps(want))):
         assert got.spec == want.spec
         pd.testing.assert_frame_equal(got.tidy(), want.tidy(), check_exact=True)
         pd.testing.assert_frame_equal(got.chi2_pvalue, want.chi2_pvalue, check_exact=True)
-    classical = fitted(random_groups(1), 1, cov_type="classical")
+    classical = fitted(weighted_groups(1), 1, cov_type="classical")
     classical.to_parquet(path)
     table = pq.read_table(path)
     facts = json.loads(table.schema.metadata[b"gbreg"])
@@ -181,7 +170,7 @@ def test_storage_keeps_it_and_reads_files_from_before(tmp_path: Path) -> None:
 
 
 def test_wrong_covariances() -> None:
-    frame = random_groups(1)
+    frame = weighted_groups(1)
     with pytest.raises(SpecError, match=r"cov_type must be one of \['classical', 'known', .*\], got 'HC4'"):
         fitted(frame, 1, cov_type="HC4")
     with pytest.raises(SpecError, match="got 'knwon'; did you mean 'known'"):

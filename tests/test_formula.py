@@ -292,6 +292,33 @@ def test_values_that_depend_on_other_rows_are_refused(right: str) -> None:
         fit(f"t ~ y + {right} | g")
 
 
+@pytest.mark.parametrize(
+    "right",
+    [
+        "np.where(x > 90, x.mean(), x)",
+        "np.where(x < -90, x.mean(), x)",
+        "I(x.where(z != 'rare', x.mean()))",
+        "I(x.where(~flag, x.mean()))",
+    ],
+)
+def test_branches_that_few_rows_take_are_looked_at(right: str) -> None:
+    rng = np.random.default_rng(0)
+    n = 5000
+    frame = pd.DataFrame({"g": np.arange(n) % 2, "z": rng.choice(["a", "b"], n), "x": rng.normal(size=n)})
+    frame = frame.assign(t=rng.normal(size=n), flag=False)
+    for row, column, value in (
+        (997, "x", 99.0),
+        (1999, "x", -99.0),
+        (2001, "z", "rare"),
+        (3001, "flag", True),
+    ):
+        frame.loc[row, column] = value
+    with pytest.raises(SpecError, match="depends on other rows than its own"):
+        fit(f"t ~ {right} | g", frame)
+    own = right.replace("x.mean()", "2 * x")
+    assert (fit(f"t ~ {own} | g", frame).status["t"] == "ok").all()
+
+
 # what is stored
 
 

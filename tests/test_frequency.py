@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from frames import random_groups
 
 import gbreg
 from gbreg import SpecError, WeightsError
@@ -20,19 +21,10 @@ PER_TARGET = ["nobs", "df_resid", "ssr", "scale", "rsquared", "rsquared_adj", "l
 EVERY = ["params", "bse", "tvalues", "pvalues", *PER_TARGET, "rms", "condition_number", "digits"]
 
 
-def random_groups(k: int) -> pd.DataFrame:
-    """Ten unbalanced groups, shuffled, with counts of 0 to 6."""
-    rng = np.random.default_rng(60 + k)
-    sizes = rng.integers(k + 4, 30, 10)
-    n = int(sizes.sum())
-    frame = pd.DataFrame({"g": rng.permutation(np.repeat(np.arange(10), sizes))})
-    for j in range(k):
-        frame[f"x{j}"] = rng.normal(3, 2, n)
-    frame["y"] = 2 + frame.filter(like="x").sum(axis=1) * 0.3 + rng.normal(size=n)
-    frame["w"] = rng.integers(0, 7, n)
-    first = ~frame.duplicated("g") | (rng.random(n) < 0.5)
-    frame["w"] = frame["w"].where(~first, 1 + frame["w"])
-    return frame
+def counted_groups(k: int) -> pd.DataFrame:
+    """With counts of 0 to 3."""
+    frame = random_groups(60 + k, tuple(f"x{j}" for j in range(k)), rows=(2 * k + 8, 30))
+    return frame.assign(w=frame["n"] - 1)
 
 
 def repeated(frame: pd.DataFrame) -> pd.DataFrame:
@@ -46,7 +38,7 @@ def near(got: Any, want: Any, what: str) -> None:
 
 @pytest.mark.parametrize(("k", "intercept"), CONFIGURATIONS)
 def test_numbers_are_those_of_repeated_rows(backend: str, k: int, intercept: bool) -> None:
-    frame = random_groups(k)
+    frame = counted_groups(k)
     names = [f"x{j}" for j in range(k)]
     options = {"by": "g", "linear": names, "targets": ["y"], "intercept": intercept, "backend": backend}
     fit = gbreg.fit(frame, weights="w", weights_type="frequency", **options)
@@ -68,7 +60,7 @@ def test_numbers_are_those_of_repeated_rows(backend: str, k: int, intercept: boo
 
 
 def test_they_are_those_of_a_glm_with_freq_weights() -> None:
-    frame = random_groups(1)
+    frame = counted_groups(1)
     fit = gbreg.fit(frame, linear=["x0"], backend="numpy", **OPTIONS)
     for key, rows in frame.groupby("g"):
         X = sm.add_constant(rows[["x0"]])
@@ -80,7 +72,7 @@ def test_they_are_those_of_a_glm_with_freq_weights() -> None:
 
 
 def test_targets_with_their_own_rows(backend: str) -> None:
-    frame = random_groups(1)
+    frame = counted_groups(1)
     frame["v"] = frame["y"].where(frame.index % 3 != 0, np.nan) * 2
     frame.loc[frame["g"] == 4, "v"] = np.nan
     options = {"by": "g", "linear": ["x0"], "targets": ["y", "v"], "backend": backend}
@@ -95,7 +87,7 @@ def test_targets_with_their_own_rows(backend: str) -> None:
 
 
 def test_the_accounting_is_of_rows(backend: str) -> None:
-    frame = random_groups(1)
+    frame = counted_groups(1)
     fit = gbreg.fit(frame, linear=["x0"], backend=backend, **OPTIONS)
     counts = fit.accounting(per_group=True)["y"]
     positive = frame[frame["w"] > 0]
@@ -137,7 +129,7 @@ def test_as_many_rows_as_coefficients_but_more_counts(backend: str) -> None:
 
 
 def test_ones_are_no_weights(backend: str) -> None:
-    frame = random_groups(1).assign(w=1)
+    frame = counted_groups(1).assign(w=1)
     fit = gbreg.fit(frame, linear=["x0"], backend=backend, **OPTIONS)
     plain = gbreg.fit(frame, by="g", linear=["x0"], targets=["y"], mad=False, backend=backend)
     for name in (*EVERY, "status", "flags"):
@@ -148,7 +140,7 @@ def test_ones_are_no_weights(backend: str) -> None:
     ("bad", "text"), [(1.5, "first 1.5"), (0.25, "first 0.25"), (1e-300, "first 1e-300")]
 )
 def test_what_is_no_count_is_refused_by_row(backend: str, bad: float, text: str) -> None:
-    frame = random_groups(1).astype({"w": float}).rename(index=lambda i: f"row{i}")
+    frame = counted_groups(1).astype({"w": float}).rename(index=lambda i: f"row{i}")
     frame.loc["row7", "w"] = bad
     frame.loc["row9", "w"] = 2.5
     match = f"weights 'w' must be whole numbers to be counts: 2 rows.*{text} at 'row7'"
@@ -159,7 +151,7 @@ def test_what_is_no_count_is_refused_by_row(backend: str, bad: float, text: str)
 
 
 def test_negative_missing_and_endless_counts_are_refused() -> None:
-    frame = random_groups(1).astype({"w": float})
+    frame = counted_groups(1).astype({"w": float})
     for bad in (-1.0, np.nan, np.inf):
         frame.loc[5, "w"] = bad
         with pytest.raises(WeightsError, match=f"must be finite and not negative: 1 rows.*first {bad} at 5"):
@@ -170,7 +162,7 @@ def test_negative_missing_and_endless_counts_are_refused() -> None:
 
 
 def test_mad_of_repeated_rows_is_refused() -> None:
-    frame = random_groups(1)
+    frame = counted_groups(1)
     with pytest.raises(SpecError, match='weights_type="frequency" takes mad=False'):
         gbreg.fit(frame, linear=["x0"], mad=True, backend="numpy", **OPTIONS)
     fit = gbreg.fit(frame, linear=["x0"], mad=False, backend="numpy", **OPTIONS)
@@ -182,7 +174,7 @@ def test_mad_of_repeated_rows_is_refused() -> None:
 
 def test_wrong_kinds_of_weights() -> None:
     def fit(**options: Any) -> None:
-        gbreg.fit(random_groups(1), linear=["x0"], backend="numpy", **{**OPTIONS, **options})
+        gbreg.fit(counted_groups(1), linear=["x0"], backend="numpy", **{**OPTIONS, **options})
 
     with pytest.raises(
         SpecError, match=r"weights_type must be one of \['analytic', 'frequency'\], got 'count'"
@@ -198,7 +190,7 @@ def test_wrong_kinds_of_weights() -> None:
 
 def test_storage_keeps_the_kind(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    want = gbreg.fit(random_groups(1), linear=["x0"], backend="numpy", **OPTIONS)
+    want = gbreg.fit(counted_groups(1), linear=["x0"], backend="numpy", **OPTIONS)
     want.to_parquet(tmp_path / "fit.parquet")
     got = gbreg.read_parquet(tmp_path / "fit.parquet")
     assert got.spec == want.spec

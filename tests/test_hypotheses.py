@@ -10,57 +10,41 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+import statsmodels.formula.api as smf
+from frames import KINDS, random_groups
 
 import gbreg
 from gbreg import SpecError, inference
+from gbreg.restrictions import read_restrictions
 
-KINDS: dict[str, dict[str, Any]] = {
-    "weighted": {"weights": "w"},
-    "unweighted": {},
-    "through zero": {"weights": "w", "intercept": False},
-    "counts": {"weights": "n", "weights_type": "frequency"},
-}
-
-
-@cache
-def random_groups() -> pd.DataFrame:
-    """Twelve unbalanced groups, shuffled."""
-    rng = np.random.default_rng(80)
-    sizes = rng.integers(6, 30, 12)
-    n = int(sizes.sum())
-    frame = pd.DataFrame({"g": rng.permutation(np.repeat(np.arange(12), sizes))})
-    frame["x"] = rng.normal(3, 2, n)
-    frame["z"] = 0.4 * frame["x"] + rng.normal(-1, 0.7, n)
-    frame["u"] = rng.normal(size=n)
-    frame["w"] = rng.uniform(0.2, 9, n)
-    frame["n"] = rng.integers(1, 5, n)
-    frame["y"] = 1 + 0.3 * frame["x"] + 0.2 * frame["z"] + rng.normal(size=n)
-    frame["v"] = 100 + 5 * frame["u"] + rng.normal(size=n)
-    return frame
+FRAME = random_groups(80, groups=12, rows=(6, 30))
 
 
 def fitted(kind: str, backend: str = "numpy", **options: Any) -> gbreg.GroupFit:
     call = {"by": "g", "linear": ["x", "z", "u"], "targets": ["y", "v"]}
-    return gbreg.fit(random_groups(), backend=backend, **{**call, **KINDS[kind], **options})
+    return gbreg.fit(FRAME, backend=backend, **{**call, **KINDS[kind], **options})
 
 
-def theirs(kind: str, rows: pd.DataFrame, target: str, linear: list[str], **options: Any) -> Any:
-    intercept = KINDS[kind].get("intercept", True)
+@cache
+def theirs(kind: str, key: int, target: str, known: bool = False) -> Any:
+    """All of `FRAME`'s predictors in one group."""
+    intercept, rows = KINDS[kind].get("intercept", True), FRAME[FRAME["g"] == key]
     if kind == "counts":
         rows = rows.loc[rows.index.repeat(rows["n"])]
-    X = rows[linear].to_numpy()
+    X = rows[["x", "z", "u"]].to_numpy()
     X = sm.add_constant(X, has_constant="add") if intercept else X
     weights = rows["w"].to_numpy() if "w" in KINDS[kind].values() else np.ones(len(rows))
-    return sm.WLS(rows[target].to_numpy(), X, weights=weights, hasconst=intercept).fit(**options)
+    model = sm.WLS(rows[target].to_numpy(), X, weights=weights, hasconst=intercept)
+    return model.fit(cov_type="fixed scale" if known else "nonrobust")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fvalues_are_those_of_statsmodels(backend: str, kind: str) -> None:
     fit = fitted(kind, backend)
     f, p = fit.fvalue, fit.f_pvalue
-    for key, rows in random_groups().groupby("g"):
+    for key in fit.keys:
         for target in ("y", "v"):
-            want = theirs(kind, rows, target, ["x", "z", "u"])
+            want = theirs(kind, key, target)
             np.testing.assert_allclose(f.loc[key, target], want.fvalue, rtol=1e-8)
             np.testing.assert_allclose(p.loc[key, target], want.f_pvalue, rtol=1e-8)
     flat = fit.to_frame(stats=["fvalue", "f_pvalue"])
@@ -88,7 +72,7 @@ def test_groups_without_f() -> None:
 
 
 def test_rank_deficient_groups_have_the_f_of_the_others() -> None:
-    frame = random_groups().assign(c=lambda d: d["x"] - d["z"])
+    frame = FRAME.assign(c=lambda d: d["x"] - d["z"])
     with pytest.warns(gbreg.GbregWarning):
         fit = gbreg.fit(frame, by="g", linear=["x", "z", "c"], targets=["y"], backend="numpy")
     want = fitted("unweighted", linear=["x", "z"])
@@ -114,31 +98,37 @@ RESTRICTIONS = {
 }
 
 
+def matrices(text: str, intercept: bool) -> tuple[np.ndarray, np.ndarray]:
+    R, q = (np.array(values, dtype=float) for values in RESTRICTIONS[text])
+    return (R if intercept else R[:, 1:]), q
+
+
+@cache
+def their_test(text: str, kind: str, key: int, target: str, known: bool) -> Any:
+    R, q = matrices(text, KINDS[kind].get("intercept", True))
+    return theirs(kind, key, target, known).wald_test((R, q), use_f=not known, scalar=True)
+
+
 @pytest.mark.parametrize(
     ("kind", "known"), [*((kind, False) for kind in KINDS), ("weighted", True), ("through zero", True)]
 )
 def test_wald_is_that_of_statsmodels(backend: str, kind: str, known: bool) -> None:
     fit = fitted(kind, backend, cov_type="known" if known else "classical")
     intercept = fit.spec.options.intercept
-    for text, (rows, values) in RESTRICTIONS.items():
-        R, q = np.array(rows, dtype=float), np.array(values, dtype=float)
-        if not intercept:
-            if "Intercept" in text:
-                continue
-            R = R[:, 1:]
+    for text in RESTRICTIONS:
+        if "Intercept" in text and not intercept:
+            continue
+        R, q = matrices(text, intercept)
         got = fit.wald_test(text)
         pd.testing.assert_frame_equal(fit.wald_test((R, q)), got, check_exact=True)
-        for key, own in random_groups().groupby("g"):
+        for key in fit.keys:
             for target in ("y", "v"):
-                model = theirs(
-                    kind, own, target, ["x", "z", "u"], **({"cov_type": "fixed scale"} if known else {})
-                )
-                want = model.wald_test((R, q), use_f=not known, scalar=True)
+                want = their_test(text, kind, key, target, known)
                 one = got.loc[key, target]
                 np.testing.assert_allclose(one["statistic"], want.statistic, rtol=1e-8)
                 np.testing.assert_allclose(one["p_value"], want.pvalue, rtol=1e-8, atol=1e-300)
                 assert one["df_num"] == len(R)
-                assert np.isnan(one["df_denom"]) if known else one["df_denom"] == model.df_resid
+                assert np.isnan(one["df_denom"]) if known else one["df_denom"] == want.df_denom
 
 
 def test_one_target_and_plain_matrices() -> None:
@@ -162,6 +152,101 @@ def test_one_restriction_is_t_squared_and_all_slopes_are_f() -> None:
     np.testing.assert_allclose(got["p_value"], fit.f_pvalue["v"], rtol=1e-8, atol=1e-300)
 
 
+FORMULA = "y ~ x * z + C(s) + np.log(w)"
+OF_FORMULA = {
+    "x:z = 0": [{"x:z": 1}],
+    "C(s)[T.b] = 0, C(s)[T.c] = 0": [{"C(s)[T.b]": 1}, {"C(s)[T.c]": 1}],
+    "C(s)[T.b] - C(s)[T.c] + 2*x = 1": [{"C(s)[T.b]": 1, "C(s)[T.c]": -1, "x": 2, None: 1}],
+    "np.log(w)/2 = x:z, `x` = z + 1": [{"np.log(w)": 0.5, "x:z": -1}, {"x": 1, "z": -1, None: 1}],
+}
+
+
+def test_terms_of_formulas_are_named_as_in_statsmodels() -> None:
+    pytest.importorskip("formulaic")
+    frame = random_groups(81, ("x", "z"), groups=4, rows=(20, 30))
+    frame = frame.assign(s=np.array(list("abc"))[np.arange(len(frame)) % 3])
+    fit = gbreg.fit(frame, FORMULA + " | g", backend="numpy")
+    models = {key: smf.ols(FORMULA, rows).fit() for key, rows in frame.groupby("g")}
+    for text, rows in OF_FORMULA.items():
+        R = [[row.get(term, 0) for term in fit.terms] for row in rows]
+        got = fit.wald_test(text, target="y")
+        want = fit.wald_test((R, [row.get(None, 0) for row in rows]), target="y")
+        pd.testing.assert_frame_equal(got, want, check_exact=True)
+        for key, model in models.items():
+            own = got.loc[key]
+            theirs = model.f_test(text.replace("`", ""))
+            np.testing.assert_allclose(
+                own[["statistic", "p_value"]], [theirs.fvalue, theirs.pvalue], rtol=1e-7
+            )
+    for wrong, message in (
+        ("C(s)[T.d] = 0", r"'C\(s\)\[T\.d\]' is not a term of this fit; did you mean 'C\(s\)\[T\.[bc]\]'"),
+        ("x:zz = 0", "cannot read the restriction 'x:zz = 0'; did you mean 'x:z'"),
+        ("np.log(v) = 0", r"'np\.log\(v\)' is not a term of this fit; did you mean 'np\.log\(w\)'"),
+        ("`x: z` = 0", "'x: z' is not a term of this fit; did you mean 'x:z'"),
+        ("2 x:z = 0", "cannot read the restriction '2 x:z = 0'; did you mean 'x:z'"),
+        ("C(s)[T.b]x = 0", r"'C\(s\)\[T\.b\]x' is not a term of this fit; did you mean 'C\(s\)\[T\.b\]'"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            fit.wald_test(wrong)
+
+
+ODD = [
+    "Intercept",
+    "x",
+    "my col",
+    "a.b",
+    ("a", "b"),
+    1,
+    "x - z",
+    "z",
+    "2020-11-10",
+    "_1_",
+    "class",
+    2,
+    "2",
+    "a`b",
+]
+OF_ODD = {
+    "my col = 0": ({"my col": 1}, 0),
+    "2 * my col - a.b = 3": ({"my col": 2, "a.b": -1}, 3),
+    "('a', 'b') + 1 = x": ({("a", "b"): 1, "x": -1}, -1),
+    "`1` = 1": ({1: 1}, 1),
+    "`2020-11-10` = 2020-11": ({"2020-11-10": 1}, 2009),
+    "`x - z` - x": ({"x - z": 1, "x": -1}, 0),
+    "x-z": ({"x": 1, "z": -1}, 0),
+    "_1_ = -class": ({"_1_": 1, "class": 1}, 0),
+    "a`b = `x`/4": ({"a`b": 1, "x": -0.25}, 0),
+}
+
+
+@pytest.mark.parametrize("text", OF_ODD)
+def test_odd_names(text: str) -> None:
+    coefficients, value = OF_ODD[text]
+    R, q = read_restrictions(text, ODD)
+    assert R.tolist() == [[coefficients.get(term, 0) for term in ODD]]
+    assert q.tolist() == [value]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x - z = 0", "'x - z' is a term and could be computed of terms; write `x - z` for the term"),
+        ("`2` = 0", "several terms are written '2'"),
+        ("1 = 0", "restriction 1 of 1 restricts no coefficient"),
+        ("`mycol` = 0", "'mycol' is not a term of this fit; did you mean 'my col'"),
+        ("mycol = 0", "'mycol' is not a term of this fit; did you mean 'my col'"),
+        ("my cols = 0", "cannot read the restriction 'my cols = 0'; did you mean 'my col'"),
+        ("`my col = 0", "cannot read the restriction '`my col = 0'"),
+        ("_2_ = 0", "'_2_' is not a term of this fit; did you mean '_1_'"),
+        ("x.b = 0", r"'x\.b' is not a term of this fit; did you mean 'a\.b'"),
+        ("x[0] = 0", r"'x\[0\]' is not a term of this fit"),
+    ],
+)
+def test_odd_names_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        read_restrictions(text, ODD)
+
+
 def test_means_are_tested_too() -> None:
     fit = fitted("weighted", linear=[])
     got = fit.wald_test("Intercept = 1", target="y")["statistic"]
@@ -170,7 +255,7 @@ def test_means_are_tested_too() -> None:
 
 
 def test_far_from_the_origin_no_digits_are_lost() -> None:
-    near = random_groups()
+    near = FRAME
     far = near.assign(x=near["x"].round(3) + 2**27)
     near = near.assign(x=near["x"].round(3))
     near["x"] = far["x"] - 2**27  # the same numbers, less an offset
@@ -243,7 +328,7 @@ def test_restrictions_that_depend_on_each_other_are_nan() -> None:
         ("x ** 2 = 1", r"'x \*\* 2' is not linear"),
         ("x = 'a'", "\"'a'\" is not linear"),
         ("x = True", "'True' is not linear"),
-        ("abs(x) = 1", r"'abs\(x\)' is not linear"),
+        ("abs(x) = 1", r"'abs\(x\)' is not a term of this fit"),
         ("x = z = 0", "a restriction has one = sign, got 'x = z = 0'"),
         ("x == z", "a restriction has one = sign, got 'x == z'"),
         ("x =", "cannot read the restriction 'x ='"),

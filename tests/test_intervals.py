@@ -3,48 +3,31 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
+import frames
 import mpmath
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from frames import random_groups
 from scipy import stats
 
 import gbreg
 from gbreg import ColumnError, MissingDataError, SpecError, WeightsError
 
+FRAME = random_groups(90, ("x", "z"), rows=(5, 25)).rename(index=lambda i: f"r{(7 * i) % 1000}")
 KINDS: dict[str, dict[str, Any]] = {
-    "weighted": {"weights": "w"},
-    "unweighted": {},
-    "through zero": {"weights": "w", "intercept": False},
+    **frames.KINDS,
     "means": {"weights": "w", "linear": []},
     "known": {"weights": "w", "cov_type": "known"},
-    "counts": {"weights": "n", "weights_type": "frequency"},
 }
-
-
-@cache
-def random_groups() -> pd.DataFrame:
-    """Ten unbalanced groups, shuffled."""
-    rng = np.random.default_rng(90)
-    sizes = rng.integers(5, 25, 10)
-    n = int(sizes.sum())
-    frame = pd.DataFrame({"g": rng.permutation(np.repeat(np.arange(10), sizes))})
-    frame["x"] = rng.normal(3, 2, n)
-    frame["z"] = 0.4 * frame["x"] + rng.normal(-1, 0.7, n)
-    frame["w"] = rng.uniform(0.2, 9, n)
-    frame["n"] = rng.integers(1, 5, n)
-    frame["y"] = 1 + 0.3 * frame["x"] + 0.2 * frame["z"] + rng.normal(size=n)
-    frame["v"] = 100 + rng.normal(size=n)
-    return frame.set_index(pd.Index([f"r{i}" for i in rng.permutation(n)]))
 
 
 def fitted(kind: str, backend: str = "numpy", **options: Any) -> gbreg.GroupFit:
     call = {"by": "g", "linear": ["x", "z"], "targets": ["y", "v"]}
-    return gbreg.fit(random_groups(), backend=backend, **{**call, **KINDS[kind], **options})
+    return gbreg.fit(FRAME, backend=backend, **{**call, **KINDS[kind], **options})
 
 
 def design(rows: pd.DataFrame, kind: str) -> Any:
@@ -55,7 +38,7 @@ def design(rows: pd.DataFrame, kind: str) -> Any:
 @pytest.mark.parametrize("weights", [None, "w"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_intervals_are_those_of_statsmodels(backend: str, kind: str, weights: str | None) -> None:
-    frame = random_groups()
+    frame = FRAME
     if kind == "counts":
         weights = None
     fit = fitted(kind, backend)
@@ -83,11 +66,11 @@ def test_intervals_are_those_of_statsmodels(backend: str, kind: str, weights: st
 
 def test_without_interval_nothing_is_new() -> None:
     fit = fitted("weighted")
-    plain = fit.predict(random_groups())
+    plain = fit.predict(FRAME)
     assert list(plain.columns) == ["y", "v"]
-    got = fit.predict(random_groups(), interval="confidence").xs("fitted", axis=1, level="bound")
+    got = fit.predict(FRAME, interval="confidence").xs("fitted", axis=1, level="bound")
     np.testing.assert_array_equal(got, plain)
-    pd.testing.assert_frame_equal(fit.predict(random_groups(), interval=None), plain)
+    pd.testing.assert_frame_equal(fit.predict(FRAME, interval=None), plain)
 
 
 def test_far_from_the_origin() -> None:
@@ -155,7 +138,7 @@ def test_integers_beyond_floats() -> None:
 
 
 def test_targets_with_their_own_rows(backend: str) -> None:
-    frame = random_groups().assign(v=lambda d: d["v"].where(d["x"] > 1))
+    frame = FRAME.assign(v=lambda d: d["v"].where(d["x"] > 1))
     call = {"by": "g", "linear": ["x"], "weights": "w", "backend": backend}
     got = gbreg.fit(frame, targets=["y", "v"], **call).predict(frame, interval="prediction")
     for target in ("y", "v"):
@@ -164,7 +147,7 @@ def test_targets_with_their_own_rows(backend: str) -> None:
 
 
 def test_a_dropped_predictor_takes_no_part(backend: str) -> None:
-    frame = random_groups().assign(c=lambda d: d["x"] * 2 + 1)
+    frame = FRAME.assign(c=lambda d: d["x"] * 2 + 1)
     call = {"by": "g", "targets": ["y"], "weights": "w", "backend": backend}
     with pytest.warns(gbreg.GbregWarning):
         fit = gbreg.fit(frame, linear=["x", "c", "z"], on_collinear="drop", **call)
@@ -188,7 +171,7 @@ def test_rows_without_bounds() -> None:
 
 
 def test_wrong_intervals_and_weights() -> None:
-    frame, fit = random_groups(), fitted("weighted")
+    frame, fit = FRAME, fitted("weighted")
     with pytest.raises(
         SpecError, match=r"interval must be one of \['confidence', 'prediction'\], got 'predict'"
     ):

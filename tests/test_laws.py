@@ -20,9 +20,9 @@ from gbreg.problem import Estimates
 pytestmark = pytest.mark.filterwarnings("ignore::gbreg.errors.GbregWarning")
 
 NAMES = ["x0", "x1", "x2"]
-EXAMPLES = {"numba": 25, "numpy": 25, "loky": 5}
+EXAMPLES = {"numba": 15, "numpy": 15, "loky": 4}
 if numba.config.DISABLE_JIT:
-    EXAMPLES = {"numba": 6, "numpy": 6, "loky": 2}
+    EXAMPLES = {"numba": 5, "numpy": 5, "loky": 1}
 
 
 @dataclass(frozen=True)
@@ -406,7 +406,7 @@ def test_jobs_and_ranges_change_no_bit(make, precision, monkeypatch):
     for name, value in LONG.items():
         monkeypatch.setattr(f"gbreg.backends.{name}", value)
 
-    @settings(max_examples=4 if numba.config.DISABLE_JIT else 30, database=None)
+    @settings(max_examples=4 if numba.config.DISABLE_JIT else 15, database=None)
     @given(cases())
     def drawn(case):
         want = numbers(case.fit(make(1), precision=precision))

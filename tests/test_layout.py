@@ -14,10 +14,11 @@ from hypothesis.extra import numpy as arrays
 
 from gbreg.columns import Numbers
 from gbreg.layout import GroupLayout, exact_difference, gather, make_layout
+from gbreg.problem import Problem
 from gbreg.rowops import stable_order
 from gbreg.spec import Grouping
 
-SEEDED = settings(derandomize=True, deadline=None, max_examples=150)
+SEEDED = settings(derandomize=True, deadline=None, max_examples=80)
 keys = st.lists(st.sampled_from([0, 1, 2, 5, None]), max_size=25)
 
 
@@ -125,6 +126,35 @@ def test_gathered_arrays_are_frozen_and_owned(codes: list[int | None]) -> None:
         assert not np.shares_memory(array, x)
         assert not np.shares_memory(array, w)
     assert problem.X.dtype == problem.Y.dtype == problem.w.dtype == np.float64
+
+
+@pytest.mark.parametrize("rows", [None, [True, False, True, True, False, True]])
+@pytest.mark.parametrize("groups", [None, [2, 0], [1]])
+@pytest.mark.parametrize("targets", [None, [0, 1], [1]])
+def test_parts_of_a_problem(
+    rows: list[bool] | None, groups: list[int] | None, targets: list[int] | None
+) -> None:
+    X, Y, w = np.arange(6.0)[None], np.arange(10.0, 22).reshape(2, 6), np.arange(30.0, 36)
+    origin = np.arange(9.0).reshape(3, 3)
+    problem = Problem.from_columns(X, Y, w, np.array([0, 3, 3, 6]), origin)
+    part = problem.part(
+        None if rows is None else np.array(rows), None if groups is None else np.array(groups), targets
+    )
+    at = [[i for i in own if rows is None or rows[i]] for own in ([0, 1, 2], [], [3, 4, 5])]
+    chosen, own = [0, 1] if targets is None else targets, [0, 1, 2] if groups is None else groups
+    every = [i for g in own for i in at[g]]
+    assert part.X.tolist() == X[:, every].tolist()
+    assert part.Y.tolist() == Y[chosen][:, every].tolist()
+    assert part.w.tolist() == w[every].tolist()
+    assert np.diff(part.offsets).tolist() == [len(at[g]) for g in own]
+    assert part.offsets[0] == 0
+    assert part.origin is not None
+    assert part.origin.tolist() == origin[own][:, [0, *(1 + q for q in chosen)]].tolist()
+    for array in (part.Z, part.offsets, part.origin):
+        assert array.flags.c_contiguous
+        assert not array.flags.writeable
+    nothing_cut = rows is None and groups is None and len(chosen) == 2
+    assert (part is problem) == nothing_cut
 
 
 def test_gather_without_predictors_or_rows() -> None:

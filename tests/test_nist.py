@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,9 @@ from nist import digits, group_sets, hide, regression_sets, score
 
 import gbreg
 
-NAMES = sorted(regression_sets())
-HIDING_GROUPS = 100_000
+REGRESSIONS, GROUPS = regression_sets(), group_sets()
+NAMES = sorted(REGRESSIONS)
+HIDING_GROUPS = 20_000
 
 
 def fit_set(frame, which, **options):
@@ -39,7 +41,7 @@ def assert_digits(fit, which, key, coef=12, se=12, rsd=13):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("weight", [None, 2.0])
 def test_alone(name, weight, backend):
-    which = regression_sets()[name]
+    which = REGRESSIONS[name]
     frame = which.frame.assign(g=7, w=weight or 1.0)
     fit = fit_set(frame, which, backend=backend, weights="w" if weight else None)
     assert fit.status.loc[7, "y"] == "ok"
@@ -52,7 +54,7 @@ def test_alone(name, weight, backend):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_extended(name, backend):
-    which = regression_sets()[name]
+    which = REGRESSIONS[name]
     fit = fit_set(which.frame.assign(g=7), which, backend=backend, precision="extended")
     assert_digits(fit, which, 7, coef=13 if name == "Filip" else 15)
     assert fit.flags.loc[7, ("y", "extended")]
@@ -60,7 +62,7 @@ def test_extended(name, backend):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shuffled_and_permuted(name, backend):
-    which = regression_sets()[name]
+    which = REGRESSIONS[name]
     for seed in range(3):
         frame = which.frame.sample(frac=1, random_state=seed).assign(g=7)
         assert_digits(fit_set(frame, which, backend=backend), which, 7)
@@ -76,7 +78,7 @@ def test_shuffled_and_permuted(name, backend):
 @pytest.mark.compiled
 @pytest.mark.parametrize("name", NAMES)
 def test_hidden_among_random_groups(name, backend):
-    which = regression_sets()[name]
+    which = REGRESSIONS[name]
     rows = 14 if len(which.predictors) > 6 else 4 + len(which.predictors)
     frame = hide(which.frame, which.predictors, HIDING_GROUPS, rows)
     with warnings.catch_warnings():
@@ -86,27 +88,31 @@ def test_hidden_among_random_groups(name, backend):
     assert_digits(fit, which, -1)
 
 
-def exact(values) -> Fraction:
-    return sum(map(Fraction, values), Fraction(0)) / len(values)
+@cache
+def exact(name: str) -> dict[int, tuple[Decimal, Decimal]]:
+    """Mean and sum of squares about it, of each group."""
+    answers = {}
+    for key, values in GROUPS[name][0].astype({"y": float}).groupby("group")["y"]:
+        fractions = [Fraction(value) for value in values]
+        mean = sum(fractions, Fraction(0)) / len(fractions)
+        squares = sum((value - mean) ** 2 for value in fractions)
+        answers[key] = tuple(Decimal(f.numerator) / Decimal(f.denominator) for f in (mean, squares))
+    return answers
 
 
-@pytest.mark.parametrize("name", sorted(group_sets()))
+@pytest.mark.parametrize("name", sorted(GROUPS))
 def test_group_means(name, backend):
     """Univariate and one-way sets: means to 14 digits, from exact arithmetic on the stored data."""
-    frame, _ = group_sets()[name]
-    frame["y"] = frame["y"].astype(float)
+    frame = GROUPS[name][0].astype({"y": float})
     fit = frame.gbreg.fit(by="group", linear=[], targets=["y"], backend=backend)
-    for key, values in frame.groupby("group")["y"]:
-        want = exact(values)
-        as_decimal = Decimal(want.numerator) / Decimal(want.denominator)
-        assert digits(fit.params.loc[key, ("y", "Intercept")], as_decimal) >= 14
-        ss = sum((Fraction(v) - want) ** 2 for v in values)
-        assert digits(fit.ssr.loc[key, "y"], Decimal(ss.numerator) / Decimal(ss.denominator)) >= 13
+    for key, (mean, squares) in exact(name).items():
+        assert digits(fit.params.loc[key, ("y", "Intercept")], mean) >= 14
+        assert digits(fit.ssr.loc[key, "y"], squares) >= 13
 
 
 def test_certified_values_agree_with_the_exact_ones():
     """The data read here are those that NIST certified: guards the copies in tests/data."""
-    which = regression_sets()["Longley"]
+    which = REGRESSIONS["Longley"]
     fit = which.frame.assign(g=0).gbreg.fit(by="g", linear=which.predictors, targets=["y"], backend="numpy")
     assert fit.params.iloc[0, 0] == pytest.approx(-3482258.63459582, rel=1e-13)
     assert isinstance(fit, gbreg.GroupFit)

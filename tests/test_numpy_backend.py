@@ -7,11 +7,12 @@ import csv
 import json
 from dataclasses import fields
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from oracle import digits, root, weighted_least_squares, worst
+from oracle import Answer, digits, root, weighted_least_squares, worst
 
 from gbreg.backends import Backend, get_backend
 from gbreg.backends._numpy import NumpyBackend, fit_range, inverse, moments, with_intercept
@@ -149,16 +150,21 @@ def test_nist_hidden_among_other_groups(name):
     assert_same_bits(est, fit_one(X, Y, intercept=intercept), ga=slice(2, 3))
 
 
-@pytest.mark.parametrize("name", EXTRA)
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_nist_group_means(name, precision):
+@cache
+def nist_groups(name: str) -> list[tuple[np.ndarray, Answer]]:
     with (NIST / "extra" / f"{name}.csv").open() as file:
         table = list(csv.DictReader(file))
     labels = sorted({row["group"] for row in table})
     values = [np.array([float(row["y"]) for row in table if row["group"] == label]) for label in labels]
+    return [(y, weighted_least_squares(np.empty((0, len(y))), y)) for y in values]
+
+
+@pytest.mark.parametrize("name", EXTRA)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_nist_group_means(name, precision):
+    values = [y for y, _ in nist_groups(name)]
     est = run(problem([(np.empty((0, len(y))), y, None) for y in values]), precision=precision)
-    for g, y in enumerate(values):
-        want = weighted_least_squares(np.empty((0, len(y))), y)
+    for g, (_, want) in enumerate(nist_groups(name)):
         assert digits(est.params[g, 0, 0], want.level) >= 14
         assert digits(est.resid_norm[g, 0], root(want.rss)) >= 14
     if EXTRA[name]["kind"] == "univariate":

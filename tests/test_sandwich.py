@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,6 +38,14 @@ def make_frame(groups: int = 12, seed: int = 5) -> pd.DataFrame:
     ).sample(frac=1, random_state=seed)
 
 
+FRAME = make_frame()
+
+
+@cache
+def reference_of(g: int, target: str, cov_type: str, weights: bool = True, intercept: bool = True):
+    return reference(FRAME[FRAME["g"] == g], target, cov_type, weights=weights, intercept=intercept)
+
+
 def reference(rows: pd.DataFrame, target: str, cov_type: str, *, weights: bool, intercept: bool):
     design = rows[["x", "z"]]
     if intercept:
@@ -49,8 +59,7 @@ def reference(rows: pd.DataFrame, target: str, cov_type: str, *, weights: bool, 
 @pytest.mark.parametrize("weights", ["w", None])
 @pytest.mark.parametrize("cov_type", [*HC, "cluster"])
 def test_every_figure_is_that_of_statsmodels(cov_type, weights, intercept, backend):
-    frame = make_frame()
-    fit = frame.gbreg.fit(
+    fit = FRAME.gbreg.fit(
         by="g",
         linear=["x", "z"],
         targets=["y", "v"],
@@ -60,16 +69,16 @@ def test_every_figure_is_that_of_statsmodels(cov_type, weights, intercept, backe
         groups="run" if cov_type == "cluster" else None,
         backend=backend,
     )
-    intervals = fit.conf_int(alpha=0.1)
+    bse, t, pvalues, intervals = fit.bse, fit.tvalues, fit.pvalues, fit.conf_int(alpha=0.1)
     covariances = {target: fit.cov_params(target) for target in ("y", "v")}
-    for g, rows in frame.groupby("g"):
+    for g in fit.keys:
         for target in ("y", "v"):
-            want = reference(rows, target, cov_type, weights=weights is not None, intercept=intercept)
+            want = reference_of(g, target, cov_type, weights is not None, intercept)
             own = {"rtol": 1e-8, "err_msg": f"{target} of group {g}"}
-            np.testing.assert_allclose(fit.bse[target].loc[g], want.bse, **own)
+            np.testing.assert_allclose(bse[target].loc[g], want.bse, **own)
             np.testing.assert_allclose(covariances[target].loc[g], want.cov_params(), atol=1e-12, **own)
-            np.testing.assert_allclose(fit.tvalues[target].loc[g], want.tvalues, **own)
-            np.testing.assert_allclose(fit.pvalues[target].loc[g], want.pvalues, atol=1e-14, **own)
+            np.testing.assert_allclose(t[target].loc[g], want.tvalues, **own)
+            np.testing.assert_allclose(pvalues[target].loc[g], want.pvalues, atol=1e-14, **own)
             bounds = np.reshape(intervals[target].loc[g].to_numpy(), (-1, 2))
             np.testing.assert_allclose(bounds, want.conf_int(alpha=0.1), **own)
 
@@ -84,7 +93,7 @@ def test_tests_and_intervals_are_those_of_statsmodels(cov_type):
     new = fit.predict(frame, interval="prediction", alpha=0.1, weights="w")
     for g, rows in frame.groupby("g"):
         for target in ("y", "v"):
-            want = reference(rows, target, cov_type, weights=True, intercept=True)
+            want = reference_of(g, target, cov_type)
             test = want.wald_test("x = 1, z + x = 0.5", scalar=True)
             got = tests[target].loc[g]
             np.testing.assert_allclose(got["statistic"], test.statistic, rtol=1e-8)
