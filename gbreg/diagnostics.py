@@ -86,8 +86,21 @@ class Diagnostics:
         return self._by_target(self.counts.clipped)
 
     @property
+    def at_bound(self) -> pd.DataFrame:
+        """Coefficients that are at one of their ``bounds``, boolean, columns (target, term)."""
+        if self.spec.bounds is None:
+            raise SpecError("at_bound needs a fit with bounds=, the lowest and highest coefficients")
+        low, high = self.spec.limits
+        params = self.estimates.params
+        return self._by_term((params == low) | (params == high))
+
+    @property
     def df_resid(self) -> pd.DataFrame:
-        """Residual degrees of freedom, nobs minus the number of independent columns."""
+        """Residual degrees of freedom, nobs minus the number of independent columns.
+
+        With ``ridge``, minus the trace of the hat matrix instead; with ``bounds``, minus the number
+        of coefficients that are at none (of these, with both).
+        """
         return self._by_target(self.statistics.df_resid)
 
     @property

@@ -24,6 +24,7 @@ WIDTH = 120
 LISTED = 6  # names in a line, lines of a kind
 HEAD = 5  # groups
 KNOWN = 10_000  # keys that are searched for a similar one
+OF_LEAST_SQUARES = ("adj. R-squared", "log-likelihood", "AIC", "BIC")  # facts of a group
 
 
 def text(fit: GroupFit) -> str:
@@ -56,8 +57,9 @@ def facts(fit: GroupFit) -> list[str]:
     weights = "" if fit.spec.weights is None else f", weights {_weights(fit)}"
     errors = f", errors {_errors(fit)}" if fit.spec.cov_type in ROBUST else ""
     clip = "" if fit.spec.clip is None else f", clip {fit.spec.clip:g}"
+    criterion = f", {fit.spec.criterion}" if fit.spec.criterion else ""
     return [
-        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}",
+        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}{criterion}",
         *_row_lines(fit),
         *_status_lines(fit),
     ]
@@ -115,11 +117,13 @@ def _listed(names: Sequence[Hashable]) -> str:
 def head_table(fit: GroupFit) -> tuple[pd.DataFrame, str]:
     """Coefficients with standard errors of the first groups, as many as fit the screen; what is left."""
     few = rows_of(fit, np.arange(min(HEAD, len(fit))), fit.keys[:HEAD])
-    params, errors = few.params, few.bse
-    cells = [
-        [f"{_number(b)} ± {_number(e, 2)}" for b, e in zip(*pair, strict=True)]
-        for pair in zip(params.to_numpy().T, errors.to_numpy().T, strict=True)
-    ]
+    params = few.params
+    cells = [[_number(b) for b in column] for column in params.to_numpy().T]
+    if not fit.spec.shrunk:
+        errors = [[_number(e, 2) for e in column] for column in few.bse.to_numpy().T]
+        cells = [
+            [f"{b} ± {e}" for b, e in zip(*pair, strict=True)] for pair in zip(cells, errors, strict=True)
+        ]
     table = pd.DataFrame(dict(enumerate(cells)), index=params.index)
     table.columns = params.columns.map(lambda pair: tuple(map(label_text, pair)))
     table.columns.names = ["", ""]
@@ -139,7 +143,7 @@ def _clipped(line: str) -> str:
 
 
 def _number(value: Any, digits: int = 5) -> str:
-    return "NaN" if np.isnan(value) else f"{value:.{digits}g}"
+    return "NaN" if value is None or np.isnan(value) else f"{value:.{digits}g}"
 
 
 def rows_of(fit: GroupFit, groups: IntArray, keys: pd.Index[Any]) -> GroupFit:
@@ -177,25 +181,30 @@ class GroupSummary:
                 ("nobs", str(about["nobs"])),
                 ("df_resid", _number(about["df_resid"])),
                 ("R-squared", _number(about["r_squared"])),
-                ("adj. R-squared", _number(about["adj_r_squared"])),
+                ("adj. R-squared", _number(about.get("adj_r_squared"))),
                 ("rms", _number(about["rms"])),
                 ("mad", _number(about["mad"])),
-                ("log-likelihood", _number(about["log_lik"])),
+                ("log-likelihood", _number(about.get("log_lik"))),
                 ("sigma", _number(about["sigma"])),
-                ("AIC", _number(about["aic"])),
-                ("BIC", _number(about["bic"])),
+                ("AIC", _number(about.get("aic"))),
+                ("BIC", _number(about.get("bic"))),
                 ("condition number", _number(condition.iloc[0, q], 3)),
                 ("digits", _number(digits.iloc[0, q], 3)),
             ]
+            if fit.spec.criterion:
+                known = [pair for pair in known if pair[0] not in OF_LEAST_SQUARES]
+                known.insert(1, ("criterion", fit.spec.criterion))
             if fit.spec.cov_type == "known":
                 known += [("chi2", _number(about["chi2"])), ("P(>chi2)", _number(about["chi2_p_value"]))]
             if fit.spec.cov_type in ROBUST:
                 known.append(("errors", _errors(fit)))
             if fit.spec.clip is not None:
                 known.append(("rows clipped", str(fit.counts.clipped[0, q])))
-            numbers = tidy.iloc[q * p : (q + 1) * p, -6:].map(_number)
+            names = ["coef", "std err", letter, f"P>|{letter}|", "[0.025", "0.975]"]
+            names = names[:1] if fit.spec.shrunk else names
+            numbers = tidy.iloc[q * p : (q + 1) * p, -len(names) :].map(_number)
             numbers.index = pd.Index(list(map(label_text, fit.terms)))
-            numbers.columns = pd.Index(["coef", "std err", letter, f"P>|{letter}|", "[0.025", "0.975]"])
+            numbers.columns = pd.Index(names)
             made.append((label_text(target), known, numbers))
         return made
 

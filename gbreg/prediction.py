@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gbreg.result import GroupFit
 
 Interval = Literal["confidence", "prediction"]
-AUGMENTED = ("fitted", "resid", "std_resid", "leverage", "cooks_distance")
+AUGMENTED = ("fitted", "resid", "std_resid", "leverage", "cooks_distance")  # the first two always
 Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear + targets
 
 
@@ -84,6 +84,8 @@ class FrameRows:
         """What `augment` adds, of each target side by side, columns numbered."""
         made, side = self.fit.statistics, self._side(weights)
         resid = self._observed() - self.fitted
+        if self.fit.spec.shrunk:
+            return self._wide(np.stack([self._with_origin(self.fitted), resid]))
         errors = unit_errors(self.fit, self.X, self.groups)[self.fit.estimates.pattern]
         scale = np.where(made.perfect & (self.fit.spec.cov_type != "known"), np.nan, made.row_scale)
         with np.errstate(all="ignore"):
@@ -94,8 +96,11 @@ class FrameRows:
                 on_rows(scale, self.groups).T,
                 on_rows(made.rank.astype(np.float64), self.groups).T,
             )
-        values = np.stack([self._with_origin(self.fitted), resid, *shares])  # (5, t, n)
-        wide = values.swapaxes(0, 1).reshape(len(AUGMENTED) * values.shape[1], len(self.frame))
+        return self._wide(np.stack([self._with_origin(self.fitted), resid, *shares]))
+
+    def _wide(self, values: FloatArray) -> pd.DataFrame:
+        """(what, t, n) on the caller's rows, what there is of each target side by side."""
+        wide = values.swapaxes(0, 1).reshape(values.shape[0] * values.shape[1], len(self.frame))
         return pd.DataFrame(wide.T, index=self.frame.index)
 
     def durbin_watson(self, weights: Any) -> pd.DataFrame:
@@ -188,6 +193,7 @@ def predict(
     alpha = 0.05 if alpha is None else alpha
     check_fraction("alpha", alpha)
     if interval is not None:
+        fit.spec.need_errors("interval=")
         check_choice("interval", interval, get_args(Interval))
     row_weights = np.ones(len(frame)) if interval == "prediction" else None
     if weights is not None:
@@ -213,7 +219,8 @@ def _positive_weights(frame: pd.DataFrame, weights: Any) -> FloatArray:
 
 def augment(fit: GroupFit, frame: pd.DataFrame, weights: Any, by: Any) -> pd.DataFrame:
     """See `GroupFit.augment`."""
-    names = [f"{flat.text(target)}_{what}" for target in fit.targets for what in AUGMENTED]
+    added = AUGMENTED[:2] if fit.spec.shrunk else AUGMENTED
+    names = [f"{flat.text(target)}_{what}" for target in fit.targets for what in added]
     if clash := [name for name in names if name in frame.columns or names.count(name) > 1]:
         raise SpecError(f"the frame already has columns {clash}, or two targets would make them")
     made = FrameRows(fit, frame, "nan", by).augmented(weights)

@@ -79,7 +79,7 @@ class FitOptions:
     """What a backend must honour beyond the arrays."""
 
     intercept: bool = True
-    min_nobs: int = 1  # groups with fewer rows are ``too_few_rows``; never below p
+    min_nobs: int = 1  # groups with fewer rows are ``too_few_rows``; below p only if penalised later
     precision: Literal["auto", "extended"] = "auto"
     on_collinear: Literal["nan", "drop", "raise"] = "nan"  # a backend treats "raise" as "nan"
     mad: bool = True
@@ -220,6 +220,7 @@ class Estimates:
     # per target; (g, t, 0) unless asked for
     sandwich: FloatArray  # (g, t, p p), factor of the robust covariance as `gbreg.sandwich` gives it
     limit: FloatArray  # (g, t, 1), of sqrt(w) |r|, beyond which rows were set aside; inf for none
+    freedom: FloatArray  # (g, t, 1), degrees of freedom of the coefficients, where these are not `rank`
 
     @classmethod
     def empty(cls, g: int, k: int, t: int, intercept: bool) -> Estimates:
@@ -251,6 +252,7 @@ class Estimates:
             pattern=np.zeros(t, dtype=np.int64),
             sandwich=np.empty((g, t, 0)),
             limit=np.empty((g, t, 0)),
+            freedom=np.empty((g, t, 0)),
         )
 
     @classmethod
@@ -280,5 +282,8 @@ class Estimates:
 
 
 PER_TARGET = frozenset(
-    {"params", "level", "resid_norm", "target_norm", "mad", "status", "flags", "sandwich", "limit"}
+    {
+        *("params", "level", "resid_norm", "target_norm", "mad", "status", "flags"),
+        *("sandwich", "limit", "freedom"),
+    }
 )

@@ -10,6 +10,7 @@ import pandas as pd
 
 from gbreg.backends import Backend, get_backend
 from gbreg.columns import as_columns, check_labels, is_label
+from gbreg.constraints import read_bounds, read_ridge
 from gbreg.errors import ColumnError, SpecError, warn
 from gbreg.fitting import fit_rows
 from gbreg.formula import read_formula
@@ -21,6 +22,7 @@ from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY
 from gbreg.rows import Data
 from gbreg.spec import (
+    INTERCEPT,
     FitSpec,
     Grouping,
     Missing,
@@ -56,6 +58,9 @@ def fit(
     on_collinear: OnCollinear = "nan",
     clip: float | None = None,
     clip_iterations: int | None = None,
+    ridge: Any = None,
+    ridge_standardize: bool = False,
+    bounds: Any = None,
     mad: bool | None = None,
     sort: bool = True,
     observed: bool = True,
@@ -114,8 +119,8 @@ def fit(
         Whether a constant is fitted; its coefficient is called ``Intercept``.
     min_nobs : int, optional
         Groups with fewer rows are not fitted (``too_few_rows``). At least, and by default,
-        the number of coefficients: then the fit is exact, its status ``saturated``, and
-        it has no errors unless ``cov_type="known"``.
+        the number of coefficients (of those without ``ridge``): then the fit is exact, its status
+        ``saturated``, and it has no errors unless ``cov_type="known"``.
     missing : {"drop", "raise"}
         What happens to NaN, NA and infinite values in predictors and targets. Rows are
         dropped and counted, or `MissingDataError` names the column.
@@ -137,6 +142,25 @@ def fit(
     clip_iterations : int, optional
         How often a group is fitted again at most, by default 20. One that is not stable then is
         ``not_converged`` and keeps the numbers of its last fit.
+    ridge : float, sequence or mapping, optional
+        Penalty of each predictor: one number for all, one per predictor, or by name (0 for those that
+        are not named). What is minimised is sum w r^2 + sum_j ridge_j b_j^2, scikit-learn's
+        ``Ridge(alpha=ridge)``; the intercept is never penalised. A ridge is in units of the target
+        squared, times weight, over those of the coefficient squared: it is compared with sums, so
+        twice the weights or twice the rows take twice the ridge. Predictors with a penalty may
+        depend on others, and groups need only as many rows as there are coefficients without.
+        There are no standard errors; `df_resid` is nobs less the trace of the hat matrix.
+    ridge_standardize : bool
+        Whether each predictor is measured in its standard deviation within the group,
+        sqrt(sum w (x - mean)^2 / sum w) (about 0 without intercept), for the penalty: ``ridge_j``
+        times its square is what it comes to. Coefficients stay in the units of the data.
+    bounds : pair or mapping, optional
+        Lowest and highest value of coefficients: ``(low, high)`` for those of all predictors, but not
+        for the intercept, or by name, also of ``"Intercept"``; None is open. ``(0, None)`` is
+        non-negative least squares. Coefficients at a bound are exactly there, see `at_bound`;
+        the others fit best given these. There are no standard errors; `df_resid` is nobs less the
+        number of coefficients at no bound. Groups whose predictors are dependent have no numbers,
+        unless the later ones are dropped or ``ridge`` tells them apart.
     mad : bool, optional
         Whether the median absolute deviation of the residuals is computed; by default it is,
         except with frequency weights, for which it cannot be.
@@ -195,6 +219,8 @@ def fit(
     else:
         grouping = _reused(layout, frame, level=level, sort=sort, observed=observed, dropna=dropna)
     predictors = as_columns(linear, "linear")
+    names = [column.name for column in predictors]
+    penalties = read_ridge(ridge, names)
     options = fit_options(
         len(predictors),
         intercept=intercept,
@@ -203,7 +229,9 @@ def fit(
         on_collinear=on_collinear,
         mad=mad,
         weights_type=weights_type,
+        n_penalised=sum(value > 0 for value in penalties or ()),
     )
+    all_terms = [INTERCEPT, *names] if intercept else names
     spec = FitSpec(
         grouping=grouping,
         linear=predictors,
@@ -216,6 +244,9 @@ def fit(
         clip_iterations=20 if clip_iterations is None else clip_iterations,
         groups=_describe(groups),
         weights_type=weights_type,
+        ridge=penalties,
+        ridge_standardize=ridge_standardize,
+        bounds=read_bounds(bounds, all_terms, intercept),
     )
     if clip_iterations is not None and clip is None:
         raise SpecError("clip_iterations= needs clip=, the number of standard deviations kept")

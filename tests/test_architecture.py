@@ -19,7 +19,11 @@ TREES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 BACKENDS = [name for name in TREES if name.startswith("backends/")]
-NUMERICS = ["statistics.py", "inference.py", "quadratic.py", "doubledouble.py", "kernels.py", *BACKENDS]
+NUMERICS = [
+    *("statistics.py", "inference.py", "quadratic.py", "activeset.py", "augmented.py", "doubledouble.py"),
+    "kernels.py",
+    *BACKENDS,
+]
 HEAVY = ["numba", "scipy", "joblib", "pyarrow", "tqdm", "formulaic"]
 
 

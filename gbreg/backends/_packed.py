@@ -113,6 +113,7 @@ class Run:
             pattern=np.zeros(t, dtype=np.int64),
             sandwich=np.empty((len(self.P), t, 0)),
             limit=np.empty((len(self.P), t, 0)),
+            freedom=np.empty((len(self.P), t, 0)),
         )
 
 
