@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from gbreg.activeset import Rows, inverse, triangular
-from gbreg.backends._numpy_common import SMALLEST_NORMAL, pairs
+from gbreg.backends._numpy_common import pairs
 from gbreg.problem import LIMITS, BoolArray, Estimates, Flag, FloatArray, IntArray, Problem
 from gbreg.quadratic import added
 
-BLUR = 2.0**-40  # of what is left of a column: fewer than four digits, and float64 has no more
+# Of a column, what the earlier ones leave: float64 loses as many digits as its square (Golub and Van
+# Loan, section 5.3.7), and data rounded once more are other data.
+BLUR = 2.0**-20  # refused: fewer than four digits are left
+ILL = 2.0**-13  # flagged: fewer than eight
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +117,10 @@ def _units(
 ) -> tuple[FloatArray, FloatArray]:
     """Lengths of the columns with the penalty's rows, and roots of the penalty in these: (k, g) each."""
     penalty = np.sqrt(ridge)[:, None] * (norm / root_w if standardize else np.ones(norm.shape))
-    unit = np.hypot(np.where(constant, 0.0, norm), penalty)
-    any_will_do = constant & (standardize | ~(penalty > SMALLEST_NORMAL))  # a slope of 0 has no size
-    unit = np.where(any_will_do, np.where(center == 0, 1.0, np.abs(center) * root_w), unit)
-    return unit, np.where(any_will_do, unit, penalty) / unit
+    unit = np.hypot(norm, penalty)
+    any_will_do = np.where(center == 0, 1.0, np.abs(center) * root_w)  # a slope of 0 has no size
+    unit = np.where(constant, any_will_do, unit)
+    return unit, np.where(constant, unit, penalty) / unit
 
 
 def describe(estimates: Estimates, design: Design, origin: FloatArray | None) -> None:
@@ -148,6 +151,6 @@ def describe(estimates: Estimates, design: Design, origin: FloatArray | None) ->
     estimates.xcorr[:, 0] *= (ratio[i] * ratio[j]).T
     estimates.norm[:, 0] = np.where(gone, estimates.norm[:, 0].T, design.unit).T
     diagonal = np.arange(k)
-    pivots = np.where(gone, 1.0, design.slopes[diagonal, diagonal] ** 2)
+    pivots = np.where(gone, 1.0, design.slopes[diagonal, diagonal] ** 4)  # the digits that float64 loses
     estimates.pivot[:, 0] = pivots.min(axis=0, initial=1.0)
     estimates.rank[:, 0] = first + k - gone.sum(axis=0)

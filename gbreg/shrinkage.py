@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gbreg import doubledouble as dd
 from gbreg.activeset import bounded_least_squares, dense, inverse, solved
-from gbreg.augmented import Design, describe, make_design
+from gbreg.augmented import ILL, Design, describe, make_design
 from gbreg.backends._numpy_common import SMALLEST_NORMAL, grouped_mad
 from gbreg.inference import FULL
 from gbreg.problem import (
@@ -323,7 +323,7 @@ def _settle(
     flags = made.flags[:, q] & np.uint8(Flag.CONSTANT_TARGET | Flag.ILL_CONDITIONED)
     if spec.penalised:
         flags &= np.uint8(Flag.CONSTANT_TARGET)
-        flags |= np.where(np.sqrt(made.pivot[:, 0]) < LIMITS.ill, Flag.ILL_CONDITIONED, 0).astype(np.uint8)
+        flags |= np.where(made.pivot[:, 0] < ILL**4, Flag.ILL_CONDITIONED, 0).astype(np.uint8)
     made.flags[:, q] = flags | np.where(perfect, Flag.PERFECT_FIT, 0).astype(np.uint8)
     status = np.where(saturated, Status.SATURATED, Status.OK)
     made.status[:, q] = np.where(deficient, Status.RANK_DEFICIENT, status)
