@@ -34,6 +34,7 @@ class Design:
     target_unit: FloatArray  # (t, g)
     gone: BoolArray  # (k, g)
     weak: BoolArray  # (k, g), nothing but rounding tells the predictor from the earlier ones
+    ill: BoolArray  # (g,)
     first: int  # 1 if there is a constant
 
     @property
@@ -91,8 +92,10 @@ def make_design(
     reach = np.where(constant | out, 0.0, np.abs(center) * root_w / unit)
     noise = np.maximum(BLUR, LIMITS.rank * np.hypot(1.0, reach.max(axis=0, initial=0.0)))
     diagonal = np.arange(first, k + first)
-    weak = (R[diagonal, diagonal] <= noise) & ~out
-    return Design(R, Z, unit, penalty, target_unit, out, weak, first)
+    left = np.where(out, 1.0, R[diagonal, diagonal])
+    return Design(
+        R, Z, unit, penalty, target_unit, out, left <= noise, left.min(axis=0, initial=1.0) < ILL, first
+    )
 
 
 def _constant(problem: Problem, estimates: Estimates, intercept: bool) -> BoolArray:

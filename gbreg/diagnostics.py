@@ -190,12 +190,18 @@ class Diagnostics:
 
     @property
     def condition_number(self) -> pd.DataFrame:
-        """Ratio of the extreme singular values of the weighted design; inf where columns are dependent."""
+        """Ratio of the extreme singular values of the weighted design; inf where columns are dependent.
+
+        With ``ridge``, of the design with the rows of the penalty, sqrt(ridge_j) e_j.
+        """
         return self._by_target(self.statistics.condition_number)
 
     @property
     def digits(self) -> pd.DataFrame:
-        """How many digits of the coefficients the stored data can support, at most 16."""
+        """How many digits of the coefficients the stored data can support, at most 16.
+
+        With ``ridge``, about how many a fit in float64 has.
+        """
         return self._by_target(self.statistics.digits)
 
 

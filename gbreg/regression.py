@@ -149,6 +149,8 @@ def fit(
         squared, times weight, over those of the coefficient squared: it is compared with sums, so
         twice the weights or twice the rows take twice the ridge. Predictors with a penalty may
         depend on others, and groups need only as many rows as there are coefficients without.
+        Where the penalty alone tells predictors apart and is so small that rounding hides it (less
+        than about 1e-12 sum w (x - mean)^2), the group is ``rank_deficient``, without numbers.
         There are no standard errors; `df_resid` is nobs less the trace of the hat matrix.
     ridge_standardize : bool
         Whether each predictor is measured in its standard deviation within the group,
@@ -160,7 +162,9 @@ def fit(
         non-negative least squares. Coefficients at a bound are exactly there, see `at_bound`;
         the others fit best given these. There are no standard errors; `df_resid` is nobs less the
         number of coefficients at no bound. Groups whose predictors are dependent have no numbers,
-        unless the later ones are dropped or ``ridge`` tells them apart.
+        unless the later ones are dropped or ``ridge`` tells them apart; nor have those whose plain
+        fit breaks the bounds and whose predictors are nearly so (1 - R2 below about 1e-12):
+        they are ``not_converged``.
     mad : bool, optional
         Whether the median absolute deviation of the residuals is computed; by default it is,
         except with frequency weights, for which it cannot be.

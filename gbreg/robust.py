@@ -115,7 +115,7 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -
         asked = asked[moved]
         if not len(asked):
             break
-        put_groups(made, fit(subproblem(whole, asked, keep)), asked)
+        _put(made, fit(subproblem(whole, asked, keep)), asked)
         asked = asked[_fitted(made, drop)[asked]]
     clipped = np.bincount(np.searchsorted(whole.offsets, np.flatnonzero(~keep), side="right") - 1)
     return (
@@ -180,7 +180,7 @@ def _perfect(estimates: Estimates) -> BoolArray:
     return perfect
 
 
-def put_groups(made: Estimates, part: Estimates, groups: IntArray) -> None:
+def _put(made: Estimates, part: Estimates, groups: IntArray) -> None:
     """Estimates of some groups in the place of those they had."""
     for field in fields(Estimates):
         if field.name != "pattern":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gbreg import doubledouble as dd
 from gbreg.activeset import bounded_least_squares, dense, inverse, solved
-from gbreg.augmented import ILL, Design, describe, make_design
+from gbreg.augmented import Design, describe, make_design
 from gbreg.backends._numpy_common import SMALLEST_NORMAL, grouped_mad
 from gbreg.inference import FULL
 from gbreg.problem import (
@@ -28,7 +28,7 @@ from gbreg.problem import (
     residuals,
 )
 from gbreg.quadratic import added
-from gbreg.robust import put_groups, subproblem
+from gbreg.robust import subproblem
 from gbreg.spec import FitSpec
 
 CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
@@ -83,7 +83,9 @@ def shrink(
             after = _fit_groups(part.slice(g0, g1), _picked(made, own), gone[own], unknown[own], spec)
         for name in PER_TARGET:
             getattr(after, name)[~wanted[own]] = getattr(before, name)[~wanted[own]]
-        put_groups(made, after, own)
+        for f in fields(Estimates):
+            if f.name != "pattern":
+                getattr(made, f.name)[own] = getattr(after, f.name)
     if not spec.penalised:
         known = (made.rank[:, [0]] > 0) & np.isfinite(made.level)
         free = made.rank[:, [0]] - _held(made.params, spec).sum(axis=2)
@@ -163,12 +165,13 @@ def _fit_groups(
     if spec.penalised:
         describe(made, design, problem.origin)
     for q, answer in enumerate(answers):
-        _settle(made, q, answer, gone, unknown[:, q], sizes, spec)
+        _settle(made, q, answer, gone, unknown[:, q], sizes, design.ill, spec)
     weak = design.weak.T
     lost = weak.any(axis=1, keepdims=True) & (made.status != Status.OVERFLOW)
-    _forget(made, lost, Status.RANK_DEFICIENT)
-    made.dropped[:, 0] |= weak
-    made.rank[:, 0] -= weak.sum(axis=1)
+    _forget(made, lost, Status.RANK_DEFICIENT if spec.penalised else Status.NOT_CONVERGED)
+    if spec.penalised:  # else the plain fit tells them apart, and other targets may have it
+        made.dropped[:, 0] |= weak
+        made.rank[:, 0] -= weak.sum(axis=1)
     return made
 
 
@@ -300,6 +303,7 @@ def _settle(
     gone: BoolArray,
     unknown: BoolArray,
     sizes: FloatArray,
+    ill: BoolArray,
     spec: FitSpec,
 ) -> None:
     """Statuses and flags of target q, and the NaNs they ask for; ``sizes`` (g, k) are of predictors."""
@@ -321,9 +325,9 @@ def _settle(
     size = size + added(np.where(gone, 0.0, np.abs(params[:, first:]) * sizes), 1)
     perfect = ~saturated & (norm / root_w <= LIMITS.perfect * size)
     flags = made.flags[:, q] & np.uint8(Flag.CONSTANT_TARGET | Flag.ILL_CONDITIONED)
-    if spec.penalised:
+    if spec.penalised:  # the rows alone may have been worse
         flags &= np.uint8(Flag.CONSTANT_TARGET)
-        flags |= np.where(made.pivot[:, 0] < ILL**4, Flag.ILL_CONDITIONED, 0).astype(np.uint8)
+    flags |= np.where(ill, Flag.ILL_CONDITIONED, 0).astype(np.uint8)
     made.flags[:, q] = flags | np.where(perfect, Flag.PERFECT_FIT, 0).astype(np.uint8)
     status = np.where(saturated, Status.SATURATED, Status.OK)
     made.status[:, q] = np.where(deficient, Status.RANK_DEFICIENT, status)
