@@ -168,6 +168,23 @@ def test_rows_and_groups_in_any_order_or_company(backend: str) -> None:
     np.testing.assert_array_equal(renamed.params, fit.params[::-1])
 
 
+@pytest.mark.parametrize("options", [{"ridge": 1.0}, {"bounds": (0, None)}, {"ridge": [1, 0, 1]}])
+def test_pieces_change_no_bit_and_nothing_may_be_there(
+    backend: str, options: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = make_frame().groupby("g").filter(lambda rows: len(rows) > 4)
+    whole = frame.gbreg.fit(**CALL, **options, backend=backend)
+    monkeypatch.setattr("gbreg.shrinkage.CHUNK_ROWS", 7)
+    pieces = frame.gbreg.fit(**CALL, **options, backend=backend)
+    for name in ("params", "ssr", "mad", "df_resid", "digits", "condition_number", "status", "flags"):
+        pd.testing.assert_frame_equal(getattr(pieces, name), getattr(whole, name), check_exact=True)
+    assert frame.iloc[:0].gbreg.fit(**CALL, **options, backend=backend).params.shape == (0, 8)
+    some = frame.gbreg.fit(**CALL, **options, backend=backend, where=frame["g"] != frame["g"].max())
+    assert some.status["y"].tolist() == ["ok"] * (len(some) - 1) + ["no_data"]
+    assert np.isnan(some.df_resid["y"].iloc[-1])
+    pd.testing.assert_frame_equal(some.params[:-1], whole.params[:-1], check_exact=True)
+
+
 def test_targets_have_their_own_rows(backend: str) -> None:
     frame = make_frame()
     frame.loc[frame.index[::4], "v"] = np.nan
