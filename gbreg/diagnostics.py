@@ -15,7 +15,7 @@ from gbreg import fallback, tables
 from gbreg.accounting import RowCounts
 from gbreg.errors import SpecError
 from gbreg.fallback import Fallback
-from gbreg.prediction import Origins
+from gbreg.fitted import Origins
 from gbreg.problem import Estimates, Flag
 from gbreg.spec import FitSpec
 from gbreg.statistics import Statistics
@@ -68,7 +68,7 @@ class Diagnostics:
     def statistics(self) -> Statistics:
         """The same numbers as arrays, without labels."""
         spec = self.spec
-        squares = not spec.criterion
+        squares = not spec.robust
         return Statistics(self.estimates, self.origins, spec.options.intercept, spec.cov_type, squares)
 
     def _need_clip(self, what: str) -> None:
@@ -93,8 +93,21 @@ class Diagnostics:
         return self._by_target(self.counts.clipped)
 
     @property
+    def at_bound(self) -> pd.DataFrame:
+        """Coefficients that are at one of their ``bounds``, boolean, columns (target, term)."""
+        if self.spec.bounds is None:
+            raise SpecError("at_bound needs a fit with bounds=, the lowest and highest coefficients")
+        low, high = self.spec.limits
+        params = self.estimates.params
+        return self._by_term((params == low) | (params == high))
+
+    @property
     def df_resid(self) -> pd.DataFrame:
-        """Residual degrees of freedom, nobs minus the number of independent columns."""
+        """Residual degrees of freedom, nobs minus the number of independent columns.
+
+        With ``ridge``, minus the trace of the hat matrix instead; with ``bounds``, minus the number
+        of coefficients that are at none (of these, with both).
+        """
         return self._by_target(self.statistics.df_resid)
 
     @property
@@ -143,7 +156,7 @@ class Diagnostics:
     @property
     def rsquared(self) -> pd.DataFrame:
         """1 - ssr / tss, about the weighted mean (about 0 without intercept); NaN for constant targets."""
-        if self.spec.loss.name != "squared":
+        if self.spec.robust:
             self.spec.need_least_squares("rsquared")
         return self._by_target(self.statistics.rsquared)
 
@@ -190,12 +203,18 @@ class Diagnostics:
 
     @property
     def condition_number(self) -> pd.DataFrame:
-        """Ratio of the extreme singular values of the weighted design; inf where columns are dependent."""
+        """Ratio of the extreme singular values of the weighted design; inf where columns are dependent.
+
+        With ``ridge``, of the design with the rows of the penalty, sqrt(ridge_j) e_j.
+        """
         return self._by_target(self.statistics.condition_number)
 
     @property
     def digits(self) -> pd.DataFrame:
-        """How many digits of the coefficients the stored data can support, at most 16."""
+        """How many digits of the coefficients the stored data can support, at most 16.
+
+        With ``ridge``, about how many a fit in float64 has.
+        """
         return self._by_target(self.statistics.digits)
 
     # ------------------------------------------------------------------ status

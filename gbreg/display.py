@@ -52,10 +52,11 @@ def facts(fit: GroupFit) -> list[str]:
     weights = "" if fit.spec.weights is None else f", weights {weights_of(fit)}"
     errors = f", errors {errors_of(fit)}" if fit.spec.cov_type in ROBUST else ""
     clip = "" if fit.spec.clip is None else f", clip {fit.spec.clip:g}"
-    loss = f", loss {loss_of(fit)}" if fit.spec.criterion else ""
+    loss = f", loss {loss_of(fit)}" if fit.spec.robust else ""
+    shrunk = f", {fit.spec.shrunk}" if fit.spec.shrunk else ""
     parents = f", fallback {_listed(list(fit.parents))}" if fit.parents else ""
     return [
-        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}{loss}{parents}",
+        f"{_listed(fit.targets)} ~ {_listed(fit.terms)}{weights}{errors}{clip}{loss}{shrunk}{parents}",
         *_row_lines(fit),
         *_status_lines(fit),
     ]
@@ -118,11 +119,13 @@ def _listed(names: Sequence[Hashable]) -> str:
 def head_table(fit: GroupFit) -> tuple[pd.DataFrame, str]:
     """Coefficients with standard errors of the first groups, as many as fit the screen; what is left."""
     few = rows_of(fit, np.arange(min(HEAD, len(fit))), fit.keys[:HEAD])
-    params, errors = few.params, few.bse
-    cells = [
-        [f"{_number(b)} ± {_number(e, 2)}" for b, e in zip(*pair, strict=True)]
-        for pair in zip(params.to_numpy().T, errors.to_numpy().T, strict=True)
-    ]
+    params = few.params
+    cells = [[_number(b) for b in column] for column in params.to_numpy().T]
+    if not fit.spec.shrunk:
+        errors = [[_number(e, 2) for e in column] for column in few.bse.to_numpy().T]
+        cells = [
+            [f"{b} ± {e}" for b, e in zip(*pair, strict=True)] for pair in zip(cells, errors, strict=True)
+        ]
     table = pd.DataFrame(dict(enumerate(cells)), index=params.index)
     table.columns = params.columns.map(lambda pair: tuple(map(label_text, pair)))
     table.columns.names = ["", ""]
@@ -142,7 +145,7 @@ def _clipped(line: str) -> str:
 
 
 def _number(value: Any, digits: int = 5) -> str:
-    return "NaN" if np.isnan(value) else f"{value:.{digits}g}"
+    return "NaN" if value is None or np.isnan(value) else f"{value:.{digits}g}"
 
 
 def rows_of(fit: GroupFit, groups: IntArray, keys: pd.Index[Any]) -> GroupFit:

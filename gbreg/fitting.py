@@ -30,6 +30,7 @@ from gbreg.rows import (
     whole_rows,
 )
 from gbreg.sandwich import add_sandwich
+from gbreg.shrinkage import shrink
 from gbreg.spec import FitSpec
 from gbreg.statistics import of_repeated_rows
 
@@ -60,11 +61,13 @@ def fit_rows(
     blocks = split_patterns(problem, finite)
     repeats = [counted(block.problem, layout.keys) for block in blocks] if spec.frequency else []
     parts = _fit_blocks(blocks, layout.n_rows, spec, engine, tick)
+
+    def again(problem: Problem) -> Estimates:
+        return engine.fit(problem, spec.options, lambda rows: tick(0))
+
+    if spec.shrunk:
+        parts = [shrink(b.problem, e, spec, again, tick) for b, e in zip(blocks, parts, strict=True)]
     if spec.clip is not None:
-
-        def again(problem: Problem) -> Estimates:
-            return engine.fit(problem, spec.options, lambda rows: tick(0))
-
         blocks, parts = clip_outliers(
             blocks,
             parts,
@@ -73,7 +76,7 @@ def fit_rows(
             iterations=spec.clip_iterations,
             drop=spec.options.on_collinear == "drop",
         )
-    if spec.criterion:
+    if spec.robust:
         minimize = getattr(engine, "minimize", minimizers.minimize)
         drop, mad = spec.options.on_collinear == "drop", spec.options.mad
         parts = [
@@ -98,7 +101,7 @@ def fit_rows(
     counts.check()
     counts = counts.by_target(estimates.pattern)
     if spec.frequency:
-        estimates = of_repeated_rows(estimates, np.stack(repeats, axis=1))
+        estimates = of_repeated_rows(estimates, np.stack(repeats, axis=1), spec.n_free)
     flags = estimates.flags
     if counts.missing.any() or counts.infinite.any():
         flags = flags | np.where(counts.missing + counts.infinite > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gbreg.errors import SpecError
-from gbreg.spec import INTERCEPT, check_fraction
+from gbreg.spec import INTERCEPT, FitSpec, check_fraction
 from gbreg.suggest import nearest
 from gbreg.tables import as_words
 
@@ -69,6 +69,9 @@ def term_name(target: Hashable, term: Hashable, ending: str, suffix: str, interc
 def tidy(fit: GroupFit, conf_level: float) -> pd.DataFrame:
     """See `GroupFit.tidy`."""
     check_fraction("conf_level", conf_level)
+    axes = {"target": fit.targets, "term": fit.terms}
+    if fit.spec.shrunk:
+        return long_frame(fit.keys, axes, {"estimate": fit.estimates.params})
     made = fit.statistics
     low, high = made.conf_int(1 - conf_level)
     columns = {
@@ -79,7 +82,7 @@ def tidy(fit: GroupFit, conf_level: float) -> pd.DataFrame:
         "conf_low": low,
         "conf_high": high,
     }
-    return long_frame(fit.keys, {"target": fit.targets, "term": fit.terms}, columns)
+    return long_frame(fit.keys, axes, columns)
 
 
 def glance(fit: GroupFit) -> pd.DataFrame:
@@ -99,7 +102,7 @@ def glance(fit: GroupFit) -> pd.DataFrame:
     }
     if fit.spec.criterion:
         columns = {name: values for name, values in columns.items() if name not in OF_LEAST_SQUARES}
-    if fit.spec.loss.name != "squared":
+    if fit.spec.robust:
         del columns["r_squared"]
     if fit.spec.cov_type == "known":
         columns |= {"chi2": made.ssr, "chi2_p_value": made.chi2_pvalue}
@@ -110,7 +113,7 @@ def glance(fit: GroupFit) -> pd.DataFrame:
 def to_frame(fit: GroupFit, suffix: str, stats: Sequence[str] | None) -> pd.DataFrame:
     """See `GroupFit.to_frame`."""
     check_suffix(suffix)
-    wanted = _checked_stats(stats, fit.spec.options.mad)
+    wanted = _checked_stats(stats, fit.spec)
     intercept = fit.spec.options.intercept
     names: list[Hashable] = []
     columns: list[Any] = []
@@ -133,9 +136,10 @@ def check_suffix(suffix: object) -> None:
         raise SpecError(f"suffix must be a string, got {suffix!r}")
 
 
-def _checked_stats(stats: Sequence[str] | None, mad: bool) -> list[str]:
+def _checked_stats(stats: Sequence[str] | None, spec: FitSpec) -> list[str]:
     if stats is None:
-        return [name for name in DEFAULT if name != "mad" or mad]
+        none = {"mad": not spec.options.mad, "bse": bool(spec.shrunk)}
+        return [name for name in DEFAULT if not none.get(name)]
     if isinstance(stats, str):
         raise SpecError(f"stats must be a list of names, got the string {stats!r}")
     wanted = list(dict.fromkeys(stats))

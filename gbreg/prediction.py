@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -12,26 +12,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg import flat, inference, quadratic
+from gbreg import flat, inference
 from gbreg.columns import Column, Numbers, read_columns, read_weights
 from gbreg.errors import ColumnError, MissingDataError, SpecError
 from gbreg.fallback import Sources, as_words, sources
+from gbreg.fitted import fitted_errors, on_rows, predicted, unit_errors
 from gbreg.keys import find_groups
 from gbreg.layout import stored_values
 from gbreg.numbering import Groups
-from gbreg.problem import ROBUST, BoolArray, Estimates, FloatArray, IntArray
+from gbreg.problem import BoolArray, FloatArray, IntArray
 from gbreg.rows import positive_weights
 from gbreg.spec import Grouping, check_bool, check_choice, check_fraction
-from gbreg.statistics import Statistics
 from gbreg.tables import labels, product
 
 if TYPE_CHECKING:
     from gbreg.result import GroupFit
 
 Interval = Literal["confidence", "prediction"]
-AUGMENTED = ("fitted", "resid", "std_resid", "leverage", "cooks_distance")
-ROBUST_AUGMENTED = AUGMENTED[:3]  # of another loss than squares
-Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear + targets
+AUGMENTED = ("fitted", "resid", "std_resid", "leverage", "cooks_distance")  # the first two always
 
 
 class FitRows:
@@ -174,9 +172,11 @@ class FrameRows:
         made, side = self.fit.statistics, self._side(weights)
         resid = self._own_resid()
         shown = [self._values(), self._resid()]
+        if self.fit.spec.shrunk:
+            return self._side_by_side(shown)
         scale = np.where(made.perfect & (self.fit.spec.cov_type != "known"), np.nan, made.row_scale)
         rows_scale = on_rows(scale, self.groups).T
-        if self.fit.spec.criterion:
+        if self.fit.spec.robust:
             standard = side * resid / rows_scale
             if self.parts:
                 standard[self.source > 0] = np.nan
@@ -280,6 +280,7 @@ def predict(
     alpha = 0.05 if alpha is None else alpha
     check_fraction("alpha", alpha)
     if interval is not None:
+        fit.spec.need_errors("interval=")
         check_choice("interval", interval, get_args(Interval))
     if interval == "prediction" and fit.spec.loss.name == "absolute":
         raise SpecError('interval="prediction" is of least squares and M estimates, not of quantiles')
@@ -296,7 +297,7 @@ def predict(
 
 def augment(fit: GroupFit, frame: pd.DataFrame, weights: Any, by: Any) -> pd.DataFrame:
     """See `GroupFit.augment`."""
-    added = ROBUST_AUGMENTED if fit.spec.criterion else AUGMENTED
+    added = AUGMENTED[: 2 if fit.spec.shrunk else 3 if fit.spec.robust else 5]
     names = [f"{flat.text(target)}_{what}" for target in fit.targets for what in added]
     if fit.fallback is not None:
         names += [f"{flat.text(target)}_source" for target in fit.targets]
@@ -316,80 +317,6 @@ def keys_on_rows(found: Groups, values: NDArray[Any]) -> NDArray[Any]:
     spread = np.full((len(found.sizes) + 1, *values.shape[1:]), -1, dtype=values.dtype)  # the last: code -1
     spread[slice(0, -1) if found.occupied is None else found.occupied] = values
     return spread[found.codes]
-
-
-def predicted(
-    estimates: Estimates, X: Sequence[Numbers], groups: IntArray, origins: Origins, drop: bool
-) -> FloatArray:
-    """Fitted values (t, n) of the stored targets: their origins are not added.
-
-    level + sum_j b_j (x_j - center_j): a deviation from the center keeps its digits where
-    intercept + sum_j b_j x_j would cancel; without intercept, level and centers are 0. With
-    ``drop`` the coefficients of dropped predictors count as 0. NaN where the group is -1, a
-    coefficient is NaN, or a predictor is missing or infinite.
-    """
-    first = int(estimates.params.shape[2] > len(X))  # 1 if there is an intercept
-    out = np.array([on_rows(level, groups) for level in estimates.level.T])
-    deviations = {(j, m): values for m, j, values in deviations_from_center(estimates, X, groups, origins)}
-    with np.errstate(over="ignore", invalid="ignore"):
-        for q, m in enumerate(estimates.pattern.tolist()):
-            for j in range(len(X)):
-                slope = estimates.params[:, q, first + j]
-                if drop:
-                    slope = np.where(estimates.dropped[:, m, j], 0.0, slope)
-                out[q] += on_rows(slope, groups) * deviations[j, m]
-    return out
-
-
-def fitted_errors(fit: GroupFit, made: Statistics, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
-    """Standard deviations of fitted values (t, n)."""
-    if fit.spec.cov_type not in ROBUST:
-        return unit_errors(fit, X, groups)[fit.estimates.pattern] * on_rows(made.error_scale, groups).T
-    deviations = deviations_of_patterns(fit, X, groups)
-    errors = [
-        quadratic.sandwich_root(made.sandwich_factor(q), deviations[m], groups, fit.spec.options.intercept)
-        for q, m in enumerate(fit.estimates.pattern.tolist())
-    ]
-    return np.array(errors)
-
-
-def unit_errors(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
-    """Standard deviations of fitted values, if a row of weight 1 has 1: (m, n)."""
-    e = fit.estimates
-    deviations = deviations_of_patterns(fit, X, groups)
-    out = np.full((e.rank.shape[1], len(groups)), np.nan)
-    for m in set(e.pattern.tolist()):
-        gone = e.dropped[:, m]  # with "nan" there are no fitted values in such groups
-        norm = np.where(gone, np.inf, e.norm[:, m])
-        G = quadratic.fit_factor(e.xcorr[:, m], gone)
-        intercept = fit.spec.options.intercept
-        out[m] = quadratic.leverage_root(G, norm, e.wsum[:, m], deviations[m], groups, intercept)
-    return out
-
-
-def deviations_of_patterns(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
-    """X - center: (m, k, n)."""
-    out = np.zeros((fit.estimates.rank.shape[1], len(X), len(groups)))
-    for m, j, values in deviations_from_center(fit.estimates, X, groups, fit.origins):
-        out[m, j] = values
-    return out
-
-
-def deviations_from_center(
-    estimates: Estimates, X: Sequence[Numbers], groups: IntArray, origins: Origins
-) -> Iterator[tuple[int, int, FloatArray]]:
-    """Pattern, predictor, and x - center (n,); NaN where x is missing or infinite."""
-    for j, column in enumerate(X):
-        x = stored_values(column, origins.get(j), groups)
-        x = np.where(np.isfinite(x), x, np.nan)
-        for m in set(estimates.pattern.tolist()):
-            yield m, j, x - on_rows(estimates.center[:, m, j], groups)
-
-
-def on_rows(values: FloatArray, groups: IntArray) -> FloatArray:
-    """(g, ...) -> (n, ...), NaN for rows in group -1."""
-    spread: FloatArray = np.append(values, np.full((1, *values.shape[1:]), np.nan), axis=0)[groups]
-    return spread
 
 
 def reasons(values: FloatArray, groups: IntArray, X: Sequence[Numbers]) -> tuple[BoolArray, str]:

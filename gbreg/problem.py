@@ -81,7 +81,7 @@ class FitOptions:
     """What a backend must honour beyond the arrays."""
 
     intercept: bool = True
-    min_nobs: int = 1  # groups with fewer rows are ``too_few_rows``; never below p
+    min_nobs: int = 1  # groups with fewer rows are ``too_few_rows``; below p only if penalised later
     precision: Literal["auto", "extended"] = "auto"
     on_collinear: Literal["nan", "drop", "raise"] = "nan"  # a backend treats "raise" as "nan"
     mad: bool = True
@@ -270,6 +270,7 @@ class Estimates:
     sandwich: FloatArray  # (g, t, p p), factor of the robust covariance as `gbreg.sandwich` gives it
     limit: FloatArray  # (g, t, 1), of sqrt(w) |r|, beyond which rows were set aside; inf for none
     spread: FloatArray  # (g, t, 2), of another loss than squares: scale, and what errors are multiples of
+    freedom: FloatArray  # (g, t, 1), degrees of freedom of the coefficients, where these are not `rank`
 
     @classmethod
     def empty(cls, g: int, k: int, t: int, intercept: bool) -> Estimates:
@@ -302,6 +303,7 @@ class Estimates:
             sandwich=np.empty((g, t, 0)),
             limit=np.empty((g, t, 0)),
             spread=np.empty((g, t, 0)),
+            freedom=np.empty((g, t, 0)),
         )
 
     @classmethod
@@ -332,5 +334,5 @@ class Estimates:
 
 PER_TARGET = frozenset(
     {"params", "level", "resid_norm", "target_norm", "mad", "status", "flags"}
-    | {"sandwich", "limit", "spread"}
+    | {"sandwich", "limit", "spread", "freedom"}
 )

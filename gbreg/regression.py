@@ -3,25 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
 
+from gbreg.arguments import check_alone, check_frame, check_names, described, reused_grouping
 from gbreg.backends import Backend, get_backend
-from gbreg.columns import as_columns, check_labels, is_label
-from gbreg.errors import ColumnError, SpecError, warn
+from gbreg.columns import as_columns
+from gbreg.constraints import read_bounds, read_ridge
+from gbreg.errors import SpecError, warn
 from gbreg.fallback import add_parents, read_fallback
 from gbreg.fitting import fit_rows
 from gbreg.formula import read_formula
 from gbreg.interrupt import interruptible, ticker
-from gbreg.keys import check_grouping, wide_floats
+from gbreg.keys import wide_floats
 from gbreg.layout import GroupLayout, make_layout
 from gbreg.problem import CovType, LossName
 from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY
 from gbreg.rows import Data
 from gbreg.spec import (
+    INTERCEPT,
     FitSpec,
     Grouping,
     Missing,
@@ -62,6 +64,9 @@ def fit(
     tuning: float | None = None,
     quantile: float | None = None,
     maxiter: int | None = None,
+    ridge: Any = None,
+    ridge_standardize: bool = False,
+    bounds: Any = None,
     mad: bool | None = None,
     sort: bool = True,
     observed: bool = True,
@@ -121,8 +126,8 @@ def fit(
         Whether a constant is fitted; its coefficient is called ``Intercept``.
     min_nobs : int, optional
         Groups with fewer rows are not fitted (``too_few_rows``). At least, and by default,
-        the number of coefficients: then the fit is exact, its status ``saturated``, and
-        it has no errors unless ``cov_type="known"``.
+        the number of coefficients (of those without ``ridge``): then the fit is exact, its status
+        ``saturated``, and it has no errors unless ``cov_type="known"``.
     missing : {"drop", "raise"}
         What happens to NaN, NA and infinite values in predictors and targets. Rows are
         dropped and counted, or `MissingDataError` names the column.
@@ -161,6 +166,29 @@ def fit(
     maxiter : int, optional
         Iterations at most, default 500, of all losses but "squared". Groups that need more are
         ``not_converged`` and keep the numbers of the last one.
+    ridge : float, sequence or mapping, optional
+        Penalty of each predictor: one number for all, one per predictor, or by name (0 for those that
+        are not named). What is minimised is sum w r^2 + sum_j ridge_j b_j^2, scikit-learn's
+        ``Ridge(alpha=ridge)``; the intercept is never penalised. A ridge is in units of the target
+        squared, times weight, over those of the coefficient squared: it is compared with sums, so
+        twice the weights or twice the rows take twice the ridge. Predictors with a penalty may
+        depend on others, and groups need only as many rows as there are coefficients without.
+        Where the penalty alone tells predictors apart and is so small that rounding hides it (less
+        than about 1e-12 sum w (x - mean)^2), the group is ``rank_deficient``, without numbers.
+        There are no standard errors; `df_resid` is nobs less the trace of the hat matrix.
+    ridge_standardize : bool
+        Whether each predictor is measured in its standard deviation within the group,
+        sqrt(sum w (x - mean)^2 / sum w) (about 0 without intercept), for the penalty: ``ridge_j``
+        times its square is what it comes to. Coefficients stay in the units of the data.
+    bounds : pair or mapping, optional
+        Lowest and highest value of coefficients: ``(low, high)`` for those of all predictors, but not
+        for the intercept, or by name, also of ``"Intercept"``; None is open. ``(0, None)`` is
+        non-negative least squares. Coefficients at a bound are exactly there, see `at_bound`;
+        the others fit best given these. There are no standard errors; `df_resid` is nobs less the
+        number of coefficients at no bound. Groups whose predictors are dependent have no numbers,
+        unless the later ones are dropped or ``ridge`` tells them apart; nor have those whose plain
+        fit breaks the bounds and whose predictors are nearly so (1 - R2 below about 1e-12):
+        they are ``not_converged``.
     mad : bool, optional
         Whether the median absolute deviation of the residuals is computed; by default it is,
         except with frequency weights, for which it cannot be.
@@ -211,13 +239,13 @@ def fit(
     >>> gbreg.fit(df, "y ~ x - 1 | g", backend="numpy").params["y"].to_dict()
     {'x': {1: 2.6, 2: 2.2}}
     """
-    _check_frame(frame)
+    check_frame(frame)
     if formula is not None:
-        _check_alone(linear=linear, targets=targets)
+        check_alone(linear=linear, targets=targets)
         terms = read_formula(formula, frame)
         linear, targets = terms.linear, terms.targets
         if terms.by is not None:
-            _check_alone(by=by, level=level)
+            check_alone(by=by, level=level)
             by = terms.by
         check_bool("intercept", intercept)
         if terms.intercept and not intercept:
@@ -227,8 +255,10 @@ def fit(
     if layout is None:
         grouping = Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna)
     else:
-        grouping = _reused(layout, frame, level=level, sort=sort, observed=observed, dropna=dropna)
+        grouping = reused_grouping(layout, frame, level=level, sort=sort, observed=observed, dropna=dropna)
     predictors = as_columns(linear, "linear")
+    names = [column.name for column in predictors]
+    penalties = read_ridge(ridge, names)
     options = fit_options(
         len(predictors),
         intercept=intercept,
@@ -237,20 +267,25 @@ def fit(
         on_collinear=on_collinear,
         mad=mad,
         weights_type=weights_type,
+        n_penalised=sum(value > 0 for value in penalties or ()),
     )
+    all_terms = [INTERCEPT, *names] if intercept else names
     spec = FitSpec(
         grouping=grouping,
         linear=predictors,
         targets=as_columns(targets, "targets"),
-        weights=_describe(weights),
+        weights=described(weights),
         options=options,
         missing=missing,
         cov_type=cov_type,
         clip=clip,
         clip_iterations=20 if clip_iterations is None else clip_iterations,
-        groups=_describe(groups),
+        groups=described(groups),
         weights_type=weights_type,
         loss=loss_of(loss, tuning=tuning, quantile=quantile, maxiter=maxiter),
+        ridge=penalties,
+        ridge_standardize=ridge_standardize,
+        bounds=read_bounds(bounds, all_terms, intercept),
     )
     if clip_iterations is not None and clip is None:
         raise SpecError("clip_iterations= needs clip=, the number of standard deviations kept")
@@ -260,7 +295,7 @@ def fit(
     known = grouping.labels if layout is None else layout.keys.names
     if fallback is not None and known is not None:  # else what is wrong is found with the keys
         read_fallback(fallback, known)
-    _check_names(frame, spec, weights, where, groups, keys=layout is None)
+    check_names(frame, spec, weights, where, groups, keys=layout is None)
     data = Data.read(frame, spec, weights, where, groups)
     with ticker(progress, len(frame)) as tick:
 
@@ -306,66 +341,9 @@ def group(
     GroupLayout
         Give it to ``fit(by=layout)`` with the same frame.
     """
-    _check_frame(frame)
+    check_frame(frame)
     grouping = Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna)
     layout = make_layout(frame, grouping)
     if trouble := wide_floats(layout.keys):
         warn(trouble)
     return layout
-
-
-def _check_frame(frame: object) -> None:
-    if not isinstance(frame, pd.DataFrame):
-        raise SpecError(f"gbreg fits a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}")
-
-
-def _check_alone(**given: Any) -> None:
-    if both := [f"{name}=" for name, value in given.items() if value is not None]:
-        raise SpecError(f"give formula or {' and '.join(both)}, not both: the formula says the same")
-
-
-def _check_names(
-    frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, groups: Any, *, keys: bool
-) -> None:
-    """Raise for all labels at once that are not columns, whichever argument they are in."""
-    roles = {
-        "linear": [column.label for column in spec.linear if column.label is not None],
-        "targets": [column.label for column in spec.targets if column.label is not None],
-        "weights": [weights] if is_label(weights) else [],
-        "where": [where] if is_label(where) else [],
-        "groups": [groups] if is_label(groups) else [],
-    }
-    unknown = []
-    for role in ("by", *roles):
-        try:
-            if role != "by":
-                check_labels(frame, roles[role], role)
-            elif keys and spec.grouping is not None:
-                check_grouping(frame, spec.grouping)
-        except ColumnError as error:
-            unknown.append(str(error))
-    if unknown:
-        raise ColumnError("; ".join(unknown))
-
-
-def _reused(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> Grouping:
-    """Take the grouping of a layout, if it may be used with this frame and these arguments."""
-    if len(frame) != layout.n_rows:
-        raise SpecError(f"by= is a layout of {layout.n_rows} rows, the frame has {len(frame)}")
-    if not (frame.index is layout.index or frame.index.equals(layout.index)):
-        raise SpecError("by= is a layout of a frame with another index; make one for this frame")
-    defaults = {"level": None, "sort": True, "observed": True, "dropna": True}
-    for name, value in given.items():
-        own = getattr(layout.grouping, name)
-        if value != defaults[name] and value != own:
-            raise SpecError(f"{name}={value!r} was given beside a layout made with {name}={own!r}")
-    return layout.grouping
-
-
-def _describe(weights: Any) -> Hashable:
-    """Call the weights something: their label, the name of a Series, or their type."""
-    if weights is None or is_label(weights):
-        label: Hashable = weights
-        return label
-    name = getattr(weights, "name", None)
-    return f"{type(weights).__name__}{'' if name is None else f' {name}'} (values)"

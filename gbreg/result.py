@@ -57,11 +57,13 @@ class GroupFit(Diagnostics):
     @property
     def bse(self) -> pd.DataFrame:
         """Standard errors of the coefficients: the roots of the diagonal of `cov_params`."""
+        self.spec.need_errors("bse")
         return self._by_term(self.statistics.bse)
 
     @property
     def tvalues(self) -> pd.DataFrame:
         """Coefficients over their standard errors; NaN for perfect fits unless errors are known."""
+        self.spec.need_errors("tvalues")
         return self._by_term(self.statistics.tvalues)
 
     @property
@@ -70,6 +72,7 @@ class GroupFit(Diagnostics):
 
         Normal with ``loss=`` too.
         """
+        self.spec.need_errors("pvalues")
         return self._by_term(self.statistics.pvalues)
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -82,12 +85,14 @@ class GroupFit(Diagnostics):
         alpha : float
             1 minus the coverage, between 0 and 1.
         """
+        self.spec.need_errors("conf_int")
         check_fraction("alpha", alpha)
         axes = [("target", self.targets), ("term", self.terms), ("bound", ("lower", "upper"))]
         return tables.by_axes(np.stack(self.statistics.conf_int(alpha), axis=-1), self.keys, *axes)
 
     def cov_params(self, target: Hashable) -> pd.DataFrame:
         """Covariance of the coefficients of one target; rows (keys..., term), columns terms."""
+        self.spec.need_errors("cov_params")
         covariances = self.statistics.cov_params(self._place(target))
         return tables.by_term_and_term(covariances, self.keys, self.terms)
 
@@ -118,6 +123,7 @@ class GroupFit(Diagnostics):
         SpecError
             The restrictions are not linear, name what is no term, or have another shape.
         """
+        self.spec.need_errors("wald_test")
         R, q = read_restrictions(restrictions, self.terms)
         statistic, p_value = self.statistics.wald(R, q)
         normal = self.statistics.df_error is None
@@ -266,9 +272,9 @@ class GroupFit(Diagnostics):
         Adds ``{target}_fitted`` and ``{target}_resid``; for rows that take part in the fit also
         ``_std_resid``, sqrt(w) r / (sigma sqrt(1 - leverage)), ``_leverage`` and
         ``_cooks_distance``. These are NaN for rows without weight or target and for clipped ones;
-        rows that ``where`` left out are taken for rows of the fit. With ``loss=`` there is
-        ``_std_resid`` only, sqrt(w) r / `scale`. With ``fallback`` also ``{target}_source``; where it
-        is a parent, the last three are NaN: they are about the group.
+        rows that ``where`` left out are taken for rows of the fit. With ``loss`` there is ``_std_resid``
+        only, sqrt(w) r / `scale`, with ``ridge`` or ``bounds`` none of them. With ``fallback`` also
+        ``{target}_source``; where it is a parent, the last three are NaN: they are about the group.
 
         Parameters
         ----------
@@ -296,7 +302,7 @@ class GroupFit(Diagnostics):
 
         Columns: the keys, ``target``, ``term``, ``estimate``, ``std_error``, ``statistic``,
         ``p_value``, ``conf_low``, ``conf_high``. Keys without a name are ``group``, or
-        ``level_i`` if there are several.
+        ``level_i`` if there are several. Fits with ``ridge`` or ``bounds`` have no more than ``estimate``.
         """
         return flat.tidy(self, conf_level)
 
@@ -321,7 +327,7 @@ class GroupFit(Diagnostics):
             ``{target}_rms{suffix}``, ``{target}_mad{suffix}``, ``{target}_nobs{suffix}``,
             ``{target}_status{suffix}``. The parts of a tuple are joined by underscores.
         stats : sequence of str, optional
-            Which, and in which order; default params, bse, rms, mad (if computed), nobs, status.
+            Which, and in which order; default params, bse (if any), rms, mad (if computed), nobs, status.
             Others: tvalues, pvalues (which end in ``_tvalue`` and ``_pvalue``), and any
             diagnostic of this class, which ends in its name.
 

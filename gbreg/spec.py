@@ -10,9 +10,12 @@ from math import inf
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from gbreg.columns import Column, is_label, is_label_list
+from gbreg.constraints import Bounds, bounds_text, ridge_text
 from gbreg.errors import SpecError
-from gbreg.problem import ROBUST, CovType, FitOptions, Loss, LossName
+from gbreg.problem import ROBUST, CovType, FitOptions, FloatArray, Loss, LossName
 from gbreg.suggest import nearest
 
 Missing = Literal["drop", "raise"]
@@ -71,6 +74,9 @@ class FitSpec:
     clip_iterations: int = 20
     weights_type: WeightsType = "analytic"
     loss: Loss = SQUARED
+    ridge: tuple[float, ...] | None = None  # of each predictor
+    ridge_standardize: bool = False
+    bounds: Bounds | None = None  # of each term
 
     def __post_init__(self) -> None:
         check_choice("missing", self.missing, get_args(Missing))
@@ -91,6 +97,7 @@ class FitSpec:
             raise SpecError(f'{asked} does not go with weights_type="frequency"; repeat the rows instead')
         if self.frequency and self.cov_type == "known":
             raise SpecError('weights_type="frequency" and cov_type="known": counts are not 1/sigma^2')
+        self._check_shrinkage()
         if not self.targets:
             raise SpecError("targets= is empty: what is to be fitted?")
         for role, names in (("linear", self.predictors), ("targets", self.target_names)):
@@ -112,8 +119,9 @@ class FitSpec:
             "clip=": self.clip is not None,
             f"cov_type={self.cov_type!r}": self.cov_type != "classical",
             'weights_type="frequency"': self.frequency,
+            self.shrunk: bool(self.shrunk),
         }
-        if self.criterion and (given := [name for name, is_given in others.items() if is_given]):
+        if self.robust and (given := [name for name, is_given in others.items() if is_given]):
             raise SpecError(f"{self.criterion} does not go with {' and '.join(given)}")
 
     @property
@@ -134,10 +142,61 @@ class FitSpec:
         """Names of the coefficients in order, the intercept first."""
         return (INTERCEPT, *self.predictors) if self.options.intercept else self.predictors
 
+    def _check_shrinkage(self) -> None:
+        check_bool("ridge_standardize", self.ridge_standardize)
+        if self.ridge_standardize and self.ridge is None:
+            raise SpecError("ridge_standardize= needs ridge=, the penalty")
+        if self.ridge is None and self.bounds is None:
+            return
+        asked = " and ".join(f"{name}=" for name in ("ridge", "bounds") if getattr(self, name) is not None)
+        if self.cov_type != "classical":
+            raise SpecError(f"{asked} leaves no standard errors, got cov_type={self.cov_type!r}")
+        if self.clip is not None:
+            raise SpecError(f"{asked} does not go with clip=, which is for plain fits")
+        if self.options.precision == "extended":
+            raise SpecError(f'{asked} is computed in float64 only, got precision="extended"')
+
     @property
     def criterion(self) -> str:
         """How anything but the least sum of squares was asked for, as it was written; "" if it was not."""
-        return "" if self.loss.name == "squared" else f'loss="{self.loss.name}"'
+        return f'loss="{self.loss.name}"' if self.robust else self.shrunk
+
+    @property
+    def robust(self) -> bool:
+        """Whether another loss than squares is minimised."""
+        return self.loss.name != "squared"
+
+    @property
+    def penalised(self) -> bool:
+        """Whether any predictor has a penalty."""
+        return self.ridge is not None and any(self.ridge)
+
+    @property
+    def shrunk(self) -> str:
+        """The penalty and the bounds, as they may be written; "" for none. Such fits have no errors."""
+        made = []
+        if self.ridge is not None and self.penalised:
+            made.append(ridge_text(self.ridge, self.ridge_standardize))
+        if self.bounds is not None:
+            made.append(bounds_text(self.bounds, self.terms, self.options.intercept))
+        return ", ".join(made)
+
+    @property
+    def limits(self) -> FloatArray:
+        """Lowest and highest value of each term, (2, p)."""
+        if self.bounds is None:
+            return np.array([[-inf], [inf]]).repeat(len(self.terms), axis=1)
+        return np.array(self.bounds, dtype=np.float64).reshape(-1, 2).T
+
+    @property
+    def n_free(self) -> int:
+        """Coefficients without penalty, the intercept included."""
+        return len(self.terms) - (sum(value > 0 for value in self.ridge) if self.ridge else 0)
+
+    def need_errors(self, what: str) -> None:
+        """Raise `SpecError` if the fit has no standard errors."""
+        if self.shrunk:
+            raise SpecError(f"{what} needs standard errors, which a fit with {self.shrunk} has not")
 
     def need_least_squares(self, what: str) -> None:
         """Raise `SpecError` if the fit minimises anything else."""
@@ -168,6 +227,7 @@ def fit_options(
     on_collinear: OnCollinear,
     mad: bool | None,
     weights_type: WeightsType = "analytic",
+    n_penalised: int = 0,
 ) -> FitOptions:
     """Options of the backends, checked.
 
@@ -189,12 +249,14 @@ def fit_options(
     p = n_predictors + intercept
     if p == 0:
         raise SpecError("linear=[] with intercept=False leaves nothing to fit")
+    least = max(p - n_penalised, 1)
     if min_nobs is None:
-        min_nobs = p
+        min_nobs = least
     if isinstance(min_nobs, bool) or not hasattr(min_nobs, "__index__"):
         raise SpecError(f"min_nobs must be an integer, got {min_nobs!r}")
-    if min_nobs < p:
-        raise SpecError(f"min_nobs must be at least the number of coefficients ({p}), got {min_nobs}")
+    if min_nobs < least:
+        which = "coefficients without ridge" if n_penalised else "coefficients"
+        raise SpecError(f"min_nobs must be at least the number of {which} ({least}), got {min_nobs}")
     return FitOptions(
         intercept=bool(intercept),
         min_nobs=int(min_nobs),

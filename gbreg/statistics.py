@@ -15,13 +15,13 @@ from gbreg import inference, quadratic
 from gbreg.problem import ROBUST, BoolArray, CovType, Estimates, Flag, FloatArray, IntArray, Status
 
 
-def of_repeated_rows(estimates: Estimates, counts: IntArray) -> Estimates:
+def of_repeated_rows(estimates: Estimates, counts: IntArray, n_free: int) -> Estimates:
     """Estimates of rows repeated as often as their weights say, from those of weighted rows.
 
     ``counts`` (g, m) are sums of the weights. Repeated rows have weight 1 each. A group that was
-    saturated and has more repeated rows than coefficients is fitted perfectly.
+    saturated and has more repeated rows than coefficients, ``n_free`` without penalty, is fitted perfectly.
     """
-    spare = (counts > estimates.rank)[:, estimates.pattern]
+    spare = (counts > n_free)[:, estimates.pattern]
     perfect = spare & (estimates.status == Status.SATURATED)
     return replace(
         estimates,
@@ -62,6 +62,9 @@ class Statistics:
 
     @cached_property
     def df_resid(self) -> FloatArray:
+        e = self.estimates
+        if e.freedom.shape[2]:
+            return np.where(self.rank > 0, self.nobs - e.freedom[:, :, 0], np.nan)
         return inference.df_resid(self.nobs, self.rank)
 
     @property

@@ -287,6 +287,9 @@ def _spec_out(spec: FitSpec) -> dict[str, Any]:
         "clip_iterations": spec.clip_iterations,
         "weights_type": spec.weights_type,
         "loss": spec.loss._asdict(),
+        "ridge": spec.ridge,
+        "ridge_standardize": bool(spec.ridge_standardize),
+        "bounds": spec.bounds,
         "grouping": asked,
     }
 
@@ -308,6 +311,9 @@ def _spec_in(facts: dict[str, Any]) -> FitSpec:
         clip_iterations=facts.get("clip_iterations", 20),
         weights_type=facts.get("weights_type", "analytic"),
         loss=Loss(**facts.get("loss", {})),
+        ridge=None if facts.get("ridge") is None else tuple(facts["ridge"]),
+        ridge_standardize=facts.get("ridge_standardize", False),
+        bounds=None if facts.get("bounds") is None else tuple(map(tuple, facts["bounds"])),
     )
 
 

@@ -18,6 +18,7 @@ from gbreg.errors import SpecError
 from gbreg.flat import text as label_text
 from gbreg.keys import find_keys
 from gbreg.problem import ROBUST, Flag, Status
+from gbreg.spec import FitSpec
 from gbreg.suggest import nearest
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _block(fit: GroupFit, q: int, key: Hashable) -> Block:
 
 
 def _model(fit: GroupFit) -> str:
-    if fit.spec.criterion:
+    if fit.spec.robust:
         return "QuantReg" if fit.spec.loss.name == "absolute" else "RLM"
     return "OLS" if fit.spec.weights is None else "WLS"
 
@@ -121,20 +122,19 @@ def _facts(fit: GroupFit, q: int) -> tuple[Pairs, Pairs, tuple[Pairs, Pairs]]:
         ("Model:", _model(fit)),
         ("Method:", METHODS.get(spec.loss.name, "IRLS")),
         ("No. Observations:", str(made.nobs[0, q])),
-        ("Df Residuals:", of("df_resid", ".0f")),
+        ("Df Residuals:", of("df_resid", ".4g" if spec.shrunk else ".0f")),
         ("Df Model:", of("df_model", ".0f")),
-        ("Covariance Type:", COVARIANCES.get(spec.loss.name, COVARIANCES.get(spec.cov_type, spec.cov_type))),
+        ("Covariance Type:", _covariance(spec)),
         ("Weights:", weights_of(fit)[:LONGEST]),
         ("Status:", str(fit.status.iloc[0, q])),
     ]
     if spec.clip is not None:
         left.append(("Rows Clipped:", str(fit.counts.clipped[0, q])))
-    right = [("Loss:", loss_of(fit))] if spec.criterion else []
+    right = [("Loss:", loss_of(fit))] if spec.robust else []
+    if not spec.robust:
+        right.append((f"R-squared{about}:", of("rsquared", "#8.3f")))
     if not spec.criterion:
-        right += [
-            (f"R-squared{about}:", of("rsquared", "#8.3f")),
-            (f"Adj. R-squared{about}:", of("rsquared_adj", "#8.3f")),
-        ]
+        right.append((f"Adj. R-squared{about}:", of("rsquared_adj", "#8.3f")))
     if spec.cov_type == "classical" and not spec.criterion:
         right += [("F-statistic:", of("fvalue", "#8.4g")), ("Prob (F-statistic):", of("f_pvalue", "#6.3g"))]
     if spec.cov_type == "known":
@@ -152,9 +152,18 @@ def _facts(fit: GroupFit, q: int) -> tuple[Pairs, Pairs, tuple[Pairs, Pairs]]:
     return left, right, footer
 
 
+def _covariance(spec: FitSpec) -> str:
+    if spec.shrunk:
+        return "none"
+    return COVARIANCES.get(spec.loss.name, COVARIANCES.get(spec.cov_type, spec.cov_type))
+
+
 def _coefficients(fit: GroupFit, q: int) -> pd.DataFrame:
     made = fit.statistics
     letter = "z" if made.df_error is None else "t"
+    if fit.spec.shrunk:
+        cells = {"coef": list(map(_coef, fit.estimates.params[0, q]))}
+        return pd.DataFrame(cells, index=list(map(_short, fit.terms)))
     bounds = [bound[0, q] for bound in made.conf_int(0.05)]
     columns = [fit.estimates.params[0, q], made.bse[0, q], made.tvalues[0, q], made.pvalues[0, q], *bounds]
     names = ["coef", "std err", letter, f"P>|{letter}|", "[0.025", "0.975]"]
@@ -196,8 +205,10 @@ def _notes(fit: GroupFit, q: int) -> list[str]:
         notes.append(f"Rows of this group are predicted by {parent}.")
     flags = int(fit.estimates.flags[0, q])
     notes += [remark for flag, remark in REMARKS.items() if flags & flag]
-    if not spec.options.intercept and not spec.criterion:
+    if not spec.options.intercept and not spec.robust:
         notes.append("R-squared is computed without centering (uncentered): the model has no constant.")
+    if spec.shrunk:
+        notes.append(f"Fitted with {spec.shrunk}: there are no standard errors.")
     if spec.cov_type == "known":
         notes.append("Standard errors are based on fixed scale: weights are 1/sigma^2 (cov_type='known').")
     elif spec.cov_type == "cluster":

@@ -21,8 +21,12 @@ TREES = {
 }
 BACKENDS = [name for name in TREES if name.startswith("backends/")]
 KERNELS = ["kernels.py", "loss_kernels.py"]
-NUMERICS = ["statistics.py", "inference.py", "quadratic.py", "doubledouble.py", "minimum.py", "minimizers.py"]
-NUMERICS += [*KERNELS, *BACKENDS]
+NUMERICS = [
+    *("statistics.py", "inference.py", "quadratic.py", "activeset.py", "augmented.py", "doubledouble.py"),
+    *("minimum.py", "minimizers.py"),
+    *KERNELS,
+    *BACKENDS,
+]
 HEAVY = ["numba", "scipy", "joblib", "pyarrow", "tqdm", "formulaic"]
 
 

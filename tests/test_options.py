@@ -443,6 +443,31 @@ def test_loss(backend: str) -> None:  # its numbers are in test_losses.py
     assert (short.status == "not_converged").any(axis=None)
 
 
+@covers("ridge", "ridge_standardize")
+def test_ridge(backend: str) -> None:  # its numbers are in test_ridge.py
+    frame = table()
+    plain, none = fit(frame, backend, weights="w"), fit(frame, backend, weights="w", ridge=0)
+    assert_same(none, plain)
+    raw = fit(frame, backend, weights="w", ridge=5.0)
+    standard = fit(frame, backend, weights="w", ridge=5.0, ridge_standardize=True)
+    assert (raw.params != plain.params).all(axis=None)
+    assert (raw.params != standard.params).all(axis=None)
+    assert (raw.ssr > plain.ssr).all(axis=None)
+    assert_same(fit(frame, backend, weights="w", ridge={"x": 5.0, "z": 5}, ridge_standardize=False), raw)
+    assert_same(fit(frame, backend, weights="w", ridge=np.array([5.0, 5.0])), raw)
+
+
+@covers("bounds")
+def test_bounds(backend: str) -> None:  # its numbers are in test_bounds.py
+    frame = table()
+    plain, made = fit(frame, backend), fit(frame, backend, bounds=(0, None))
+    assert (plain.params["u"]["z"] < 0).all()
+    assert (made.params["u"]["z"] == 0).all()
+    assert (made.ssr["u"] > plain.ssr["u"]).all()
+    assert_same(fit(frame, backend, bounds={"x": [0, None], "z": (0.0, np.inf)}), made)
+    assert_same(fit(frame, backend, bounds=(None, None)), plain, but={"freedom"})
+
+
 @covers("weights_type")
 def test_weights_type(backend: str) -> None:  # its numbers are in test_frequency.py
     frame = table()
@@ -877,6 +902,9 @@ WRONG: dict[str, dict[str, Any]] = {
     "tuning": {"loss": "huber", "tuning": 0},
     "quantile": {"quantile": 0.5},
     "maxiter": {"loss": "absolute", "maxiter": 0},
+    "ridge": {"ridge": -1},
+    "ridge_standardize": {"ridge_standardize": True},
+    "bounds": {"bounds": (1, 0)},
     "weights_type": {"weights_type": "frequency"},
     "counts": {"weights_type": "frequency", "weights": "w"},
     "intercept": {"intercept": 2},

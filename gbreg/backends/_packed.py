@@ -114,6 +114,7 @@ class Run:
             sandwich=np.empty((len(self.P), t, 0)),
             limit=np.empty((len(self.P), t, 0)),
             spread=np.empty((len(self.P), t, 0)),
+            freedom=np.empty((len(self.P), t, 0)),
         )
 
 

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""Arguments of `gbreg.fit` that are checked against the frame, or against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
+
+from gbreg.columns import check_labels, is_label
+from gbreg.errors import ColumnError, SpecError
+from gbreg.keys import check_grouping
+from gbreg.layout import GroupLayout
+from gbreg.spec import FitSpec, Grouping
+
+
+def check_frame(frame: object) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise SpecError(f"gbreg fits a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}")
+
+
+def check_alone(**given: Any) -> None:
+    if both := [f"{name}=" for name, value in given.items() if value is not None]:
+        raise SpecError(f"give formula or {' and '.join(both)}, not both: the formula says the same")
+
+
+def check_names(
+    frame: pd.DataFrame, spec: FitSpec, weights: Any, where: Any, groups: Any, *, keys: bool
+) -> None:
+    """Raise for all labels at once that are not columns, whichever argument they are in."""
+    roles = {
+        "linear": [column.label for column in spec.linear if column.label is not None],
+        "targets": [column.label for column in spec.targets if column.label is not None],
+        "weights": [weights] if is_label(weights) else [],
+        "where": [where] if is_label(where) else [],
+        "groups": [groups] if is_label(groups) else [],
+    }
+    unknown = []
+    for role in ("by", *roles):
+        try:
+            if role != "by":
+                check_labels(frame, roles[role], role)
+            elif keys and spec.grouping is not None:
+                check_grouping(frame, spec.grouping)
+        except ColumnError as error:
+            unknown.append(str(error))
+    if unknown:
+        raise ColumnError("; ".join(unknown))
+
+
+def reused_grouping(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> Grouping:
+    """Take the grouping of a layout, if it may be used with this frame and these arguments."""
+    if len(frame) != layout.n_rows:
+        raise SpecError(f"by= is a layout of {layout.n_rows} rows, the frame has {len(frame)}")
+    if not (frame.index is layout.index or frame.index.equals(layout.index)):
+        raise SpecError("by= is a layout of a frame with another index; make one for this frame")
+    defaults = {"level": None, "sort": True, "observed": True, "dropna": True}
+    for name, value in given.items():
+        own = getattr(layout.grouping, name)
+        if value != defaults[name] and value != own:
+            raise SpecError(f"{name}={value!r} was given beside a layout made with {name}={own!r}")
+    return layout.grouping
+
+
+def described(weights: Any) -> Hashable:
+    """Call the weights something: their label, the name of a Series, or their type."""
+    if weights is None or is_label(weights):
+        label: Hashable = weights
+        return label
+    name = getattr(weights, "name", None)
+    return f"{type(weights).__name__}{'' if name is None else f' {name}'} (values)"

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Fitted values and their errors at rows, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gbreg import quadratic
+from gbreg.columns import Numbers
+from gbreg.layout import stored_values
+from gbreg.problem import ROBUST, Estimates, FloatArray, IntArray
+from gbreg.statistics import Statistics
+
+if TYPE_CHECKING:
+    from gbreg.result import GroupFit
+
+Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear + targets
+
+
+def predicted(
+    estimates: Estimates, X: Sequence[Numbers], groups: IntArray, origins: Origins, drop: bool
+) -> FloatArray:
+    """Fitted values (t, n) of the stored targets: their origins are not added.
+
+    level + sum_j b_j (x_j - center_j): a deviation from the center keeps its digits where
+    intercept + sum_j b_j x_j would cancel; without intercept, level and centers are 0. With
+    ``drop`` the coefficients of dropped predictors count as 0. NaN where the group is -1, a
+    coefficient is NaN, or a predictor is missing or infinite.
+    """
+    first = int(estimates.params.shape[2] > len(X))  # 1 if there is an intercept
+    out = np.array([on_rows(level, groups) for level in estimates.level.T])
+    deviations = {(j, m): values for m, j, values in deviations_from_center(estimates, X, groups, origins)}
+    with np.errstate(over="ignore", invalid="ignore"):
+        for q, m in enumerate(estimates.pattern.tolist()):
+            for j in range(len(X)):
+                slope = estimates.params[:, q, first + j]
+                if drop:
+                    slope = np.where(estimates.dropped[:, m, j], 0.0, slope)
+                out[q] += on_rows(slope, groups) * deviations[j, m]
+    return out
+
+
+def fitted_errors(fit: GroupFit, made: Statistics, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
+    """Standard deviations of fitted values (t, n)."""
+    if fit.spec.cov_type not in ROBUST:
+        return unit_errors(fit, X, groups)[fit.estimates.pattern] * on_rows(made.error_scale, groups).T
+    deviations = deviations_of_patterns(fit, X, groups)
+    errors = [
+        quadratic.sandwich_root(made.sandwich_factor(q), deviations[m], groups, fit.spec.options.intercept)
+        for q, m in enumerate(fit.estimates.pattern.tolist())
+    ]
+    return np.array(errors)
+
+
+def unit_errors(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
+    """Standard deviations of fitted values, if a row of weight 1 has 1: (m, n)."""
+    e = fit.estimates
+    deviations = deviations_of_patterns(fit, X, groups)
+    out = np.full((e.rank.shape[1], len(groups)), np.nan)
+    for m in set(e.pattern.tolist()):
+        gone = e.dropped[:, m]  # with "nan" there are no fitted values in such groups
+        norm = np.where(gone, np.inf, e.norm[:, m])
+        G = quadratic.fit_factor(e.xcorr[:, m], gone)
+        intercept = fit.spec.options.intercept
+        out[m] = quadratic.leverage_root(G, norm, e.wsum[:, m], deviations[m], groups, intercept)
+    return out
+
+
+def deviations_of_patterns(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
+    """X - center: (m, k, n)."""
+    out = np.zeros((fit.estimates.rank.shape[1], len(X), len(groups)))
+    for m, j, values in deviations_from_center(fit.estimates, X, groups, fit.origins):
+        out[m, j] = values
+    return out
+
+
+def deviations_from_center(
+    estimates: Estimates, X: Sequence[Numbers], groups: IntArray, origins: Origins
+) -> Iterator[tuple[int, int, FloatArray]]:
+    """Pattern, predictor, and x - center (n,); NaN where x is missing or infinite."""
+    for j, column in enumerate(X):
+        x = stored_values(column, origins.get(j), groups)
+        x = np.where(np.isfinite(x), x, np.nan)
+        for m in set(estimates.pattern.tolist()):
+            yield m, j, x - on_rows(estimates.center[:, m, j], groups)
+
+
+def on_rows(values: FloatArray, groups: IntArray) -> FloatArray:
+    """(g, ...) -> (n, ...), NaN for rows in group -1."""
+    spread: FloatArray = np.append(values, np.full((1, *values.shape[1:]), np.nan), axis=0)[groups]
+    return spread
