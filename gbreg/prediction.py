@@ -197,7 +197,8 @@ class FrameRows:
 
     def _side_by_side(self, values: Sequence[FloatArray]) -> pd.DataFrame:
         """Arrays (t, n) as columns, those of a target together."""
-        wide = np.stack(values).swapaxes(0, 1).reshape(-1, len(self.frame))
+        wide = np.stack(values).swapaxes(0, 1)
+        wide = wide.reshape(wide.shape[0] * wide.shape[1], len(self.frame))
         return pd.DataFrame(wide.T, index=self.frame.index)
 
     def durbin_watson(self, weights: Any) -> pd.DataFrame:

@@ -243,7 +243,9 @@ def _plain(key: Any) -> Any:
 def _as_text(block: Block) -> str:
     table = block.coefficients
     cells = [list(table.columns), *table.to_numpy().tolist()]
-    widths = [max(least, *(len(row[i]) + 1 for row in cells)) for i, least in enumerate(CELLS)]
+    widths = [
+        max(least, *(len(row[i]) + 1 for row in cells)) for i, least in enumerate(CELLS[: len(cells[0])])
+    ]
     stub = max(NAME, *map(len, table.index))
     width = max(stub + sum(widths), *(_needed(*pairs) for pairs in ((block.left, block.right), block.footer)))
     stub = width - sum(widths)
