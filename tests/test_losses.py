@@ -393,3 +393,71 @@ def test_limits_are_those_of_the_kernels():
         assert getattr(loss_kernels, name) == getattr(minimum, name)
     assert gbreg.problem.Status.NOT_CONVERGED == loss_kernels.NOT_CONVERGED
     assert losses.CHUNK_ROWS > 0
+
+
+def same(one: gbreg.GroupFit, other: gbreg.GroupFit) -> None:
+    """To the last bit, whatever the order of the groups."""
+    for what in ("params", "bse", "scale", "rms", "nobs", "status"):
+        pd.testing.assert_frame_equal(
+            getattr(one, what), getattr(other, what).loc[one.keys], check_exact=True, check_names=False
+        )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_other_options_are_honoured_beside_a_loss(backend, loss):
+    frame = make_frame(10)
+    frame["k"] = pd.Categorical(frame["g"].map(lambda g: "abcdefghij"[g]), categories=list("jihgfedcbaz"))
+    call = {**CALL, "loss": loss, "weights": "w", "backend": backend}
+    fit = frame.gbreg.fit(**call)
+    sizes = frame.groupby("g").size()
+    with pytest.warns(GbregWarning, match="too_few_rows"):
+        large = frame.gbreg.fit(**call, min_nobs=20)
+    assert ((large.status["y"] == "too_few_rows") == (sizes < 20)).all()
+    kept = sizes.index[sizes >= 20]
+    pd.testing.assert_frame_equal(large.params.loc[kept], fit.params.loc[kept], check_exact=True)
+    extended = frame.gbreg.fit(**call, precision="extended")
+    pd.testing.assert_frame_equal(extended.params, fit.params, rtol=1e-8)
+    assert extended.flags.xs("extended", axis=1, level="flag").all(axis=None)
+    bare = frame.gbreg.fit(**call, mad=False)
+    same(bare, fit)
+    with pytest.raises(SpecError, match="mad was not computed"):
+        _ = bare.mad
+    unsorted = frame.gbreg.fit(**call, sort=False)
+    assert list(unsorted.keys) == list(frame["g"].unique())
+    same(unsorted, fit)
+    named = frame.gbreg.fit(**{**call, "by": "k"}, observed=True)
+    np.testing.assert_array_equal(named.params.to_numpy()[::-1], fit.params.to_numpy())
+    with pytest.warns(GbregWarning, match="no_data"):
+        every = frame.gbreg.fit(**{**call, "by": "k"}, observed=False)
+    assert every.status["y"].loc["z"] == "no_data"
+    lost = frame.assign(g=frame["g"].where(frame["g"] != 3))
+    same(lost.gbreg.fit(**call), frame[frame["g"] != 3].gbreg.fit(**call))
+    assert len(lost.gbreg.fit(**call, dropna=False)) == 10
+    same(frame.gbreg.fit(**{**call, "by": frame.gbreg.group(by="g")}), fit)
+    same(frame.gbreg.fit(**call, n_jobs=2), fit)
+    holes = frame.assign(z=frame["z"].where(frame["z"] < 1))
+    same(holes.gbreg.fit(**call), frame[frame["z"] < 1].gbreg.fit(**call))
+    with pytest.raises(gbreg.MissingDataError, match="'z'"):
+        holes.gbreg.fit(**call, missing="raise")
+    twins = frame.assign(z=2 * frame["x"])
+    with pytest.raises(gbreg.CollinearityError, match="'z'"):
+        twins.gbreg.fit(**call, on_collinear="raise")
+    through = frame.gbreg.fit(**call, intercept=False)
+    assert through.terms == ("x", "z")
+    resid = through.resid(frame)["y"]
+    assert not np.allclose(resid, fit.resid(frame)["y"])
+    served = frame.assign(g=np.where(frame["g"] == 2, np.arange(len(frame)) + 100, frame["g"]))
+    with pytest.warns(GbregWarning, match="too_few_rows"):
+        parents = served.gbreg.fit(**call, fallback="parent")
+    whole = served.assign(g=0).gbreg.fit(**call)
+    lonely = (served["g"] >= 100).to_numpy()
+    np.testing.assert_allclose(
+        parents.predict(served)["y"][lonely], whole.predict(served.assign(g=0))["y"][lonely], rtol=1e-7
+    )
+
+
+def test_formulas_take_a_loss(backend):
+    pytest.importorskip("formulaic")
+    frame = make_frame(8)
+    made = gbreg.fit(frame, "y + v ~ x + z | g", weights="w", loss="huber", backend=backend)
+    same(made, frame.gbreg.fit(**CALL, weights="w", loss="huber", backend=backend))
