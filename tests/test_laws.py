@@ -50,14 +50,16 @@ class Case:
 
 
 @st.composite
-def cases(draw, *, offsets=True, degenerate=True, spare=0, intercept=None, weighted=None, integers=False):
-    """Up to 8 groups of up to 25 rows, 1-3 predictors, 1-2 targets.
+def cases(
+    draw, *, offsets=True, degenerate=True, spare=0, intercept=None, weighted=None, integers=False, most=3
+):
+    """Up to 8 groups of up to 25 rows, 1 to ``most`` predictors, 1-2 targets.
 
     With ``degenerate``, groups may be empty of spare rows, collinear or constant; else every
     group has ``spare`` rows more than coefficients, and two more again.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    k, t = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    k, t = draw(st.integers(1, most)), draw(st.integers(1, 2))
     intercept = draw(st.booleans()) if intercept is None else intercept
     weighted = draw(st.booleans()) if weighted is None else weighted
     least = 1 if degenerate else k + intercept + 2 + spare
@@ -407,7 +409,7 @@ def test_jobs_and_ranges_change_no_bit(make, precision, monkeypatch):
         monkeypatch.setattr(f"gbreg.backends.{name}", value)
 
     @settings(max_examples=4 if numba.config.DISABLE_JIT else 15, database=None)
-    @given(cases())
+    @given(cases(most=2))  # each number of predictors is ten seconds of compilation
     def drawn(case):
         want = numbers(case.fit(make(1), precision=precision))
         with pytest.MonkeyPatch.context() as patch:
