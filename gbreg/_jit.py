@@ -60,11 +60,11 @@ def _internal(function: F, **options: bool) -> F:
 @cache
 def _internal_class() -> type:
     class Internal(type(numba.njit(lambda: None))):  # type: ignore[misc]
-        """Compiled for other kernels; a call from Python compiles it once more, for Python."""
+        """Compiled for other kernels; a call from Python (long groups) compiles it once more, for Python."""
 
         def __call__(self, *args: Any) -> Any:
             if "outside" not in self.__dict__:
-                self.outside = compiled(self.py_func)
+                self.outside = entry(self.py_func)
             return self.outside(*args)
 
     return Internal

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 120
 LISTED = 6  # names in a line, lines of a kind
 HEAD = 5  # groups
+NARROWEST = 3  # characters of a column and the space before it
 
 
 def text(fit: GroupFit) -> str:
@@ -119,10 +120,10 @@ def _listed(names: Sequence[Hashable]) -> str:
 def head_table(fit: GroupFit) -> tuple[pd.DataFrame, str]:
     """Coefficients with standard errors of the first groups, as many as fit the screen; what is left."""
     few = rows_of(fit, np.arange(min(HEAD, len(fit))), fit.keys[:HEAD])
-    params = few.params
+    total, params = few.params.shape[1], few.params.iloc[:, : WIDTH // NARROWEST]
     cells = [[_number(b) for b in column] for column in params.to_numpy().T]
     if not fit.spec.shrunk:
-        errors = [[_number(e, 2) for e in column] for column in few.bse.to_numpy().T]
+        errors = [[_number(e, 2) for e in column] for column in few.bse.to_numpy().T[: len(cells)]]
         cells = [
             [f"{b} ± {e}" for b, e in zip(*pair, strict=True)] for pair in zip(cells, errors, strict=True)
         ]
@@ -131,7 +132,7 @@ def head_table(fit: GroupFit) -> tuple[pd.DataFrame, str]:
     table.columns.names = ["", ""]
     while table.shape[1] > 1 and max(map(len, _lines(table))) > WIDTH:
         table = table.iloc[:, :-1]
-    left = {"groups": len(fit) - len(table), "coefficients": params.shape[1] - table.shape[1]}
+    left = {"groups": len(fit) - len(table), "coefficients": total - table.shape[1]}
     more = [f"{count:,} more {what}" for what, count in left.items() if count]
     return table, f"... {', '.join(more)}" if more else ""
 

@@ -64,6 +64,12 @@ def test_a_second_process_compiles_nothing(filled):
     assert run(filled) == "[1, 1, 2] 1 []"
 
 
+def test_stages_of_long_groups_are_kept_too(tmp_path):
+    program = PROGRAM.replace("kernels.count_codes(codes, 0, 4, 0, out)", "kernels.median(np.ones(3), 3)")
+    program = program.replace("count_codes", "median.outside")
+    assert [run(tmp_path, program) for _ in range(2)] == ["[0, 0, 0] 0 []", "[0, 0, 0] 1 []"]
+
+
 def test_code_with_bounds_checks_is_not_taken_for_code_without(filled):
     assert run(filled, NUMBA_BOUNDSCHECK="1") == "[1, 1, 2] 0 []"
 
@@ -104,8 +110,8 @@ def test_a_full_disk_is_no_failure(tmp_path):
     assert got.count("compiled kernels are not kept on disk") == 1
 
 
-def test_processes_that_start_at_once(tmp_path):
+def test_eight_processes_start_at_once(tmp_path):
     """Nothing is there yet, and all compile; then everything is."""
-    with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(run, [tmp_path] * 4)) <= {"[1, 1, 2] 0 []", "[1, 1, 2] 1 []"}
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(run, [tmp_path] * 8)) <= {"[1, 1, 2] 0 []", "[1, 1, 2] 1 []"}
         assert set(pool.map(run, [tmp_path] * 2)) == {"[1, 1, 2] 1 []"}

@@ -22,7 +22,7 @@ import gbreg
 
 REGRESSIONS, GROUPS = regression_sets(), group_sets()
 NAMES = sorted(REGRESSIONS)
-HIDING_GROUPS = 20_000
+HIDING_GROUPS = 100_000
 
 
 def fit_set(frame, which, **options):
