@@ -54,9 +54,13 @@ def bse(sigma: FloatArray, root: FloatArray, exact: BoolArray) -> FloatArray:
     Greene, Econometric Analysis, section 4.3; statsmodels' ``WLS`` with its default covariance.
     NaN if out of the range of float64; 0 is one where fits are ``exact``.
     """
-    with np.errstate(over="ignore", under="ignore"):
-        errors = sigma[:, :, None] * root
-    return _representable(errors, exact=exact[:, :, None])
+    try:
+        with np.errstate(over="raise", under="raise"):  # one pass says whether any is out of range
+            return sigma[:, :, None] * root
+    except FloatingPointError:
+        with np.errstate(over="ignore", under="ignore"):
+            errors = sigma[:, :, None] * root
+        return _representable(errors, exact=exact[:, :, None])
 
 
 def bse_known(params: FloatArray, root: FloatArray) -> FloatArray:

@@ -50,7 +50,10 @@ class Statistics:
     def shared(self, name: str) -> NDArray[Any]:
         """Expand an array per pattern to targets: (g, m, ...) -> (g, t, ...)."""
         values: NDArray[Any] = getattr(self.estimates, name)
-        return values[:, self.estimates.pattern]
+        pattern = self.estimates.pattern
+        if values.shape[1] == 1:  # a view: most fits have one
+            return np.broadcast_to(values, (len(values), len(pattern), *values.shape[2:]))
+        return values[:, pattern]
 
     @property
     def nobs(self) -> IntArray:

@@ -103,14 +103,15 @@ def test_squares_that_float64_cannot_hold_are_nan() -> None:
     want = [[9.0, 0.0, np.nan, np.nan, np.nan, np.nan]]
     np.testing.assert_array_equal(inference.ssr(norm), want)
     np.testing.assert_array_equal(inference.scale(norm, np.full((1, 6), 3.0)), np.array(want) / 3)
-    errors = inference.bse(norm[:, 2:4], np.full((1, 2), 4.0), np.ones((1, 2, 1)))
+    sigma = inference.sigma(norm[:, 2:4], np.full((1, 2), 4.0))
+    errors = inference.bse(sigma, np.ones((1, 2, 1)), norm[:, 2:4] == 0)
     np.testing.assert_allclose(errors.ravel(), [5e199, 5e-201])  # a root is still there
 
 
 def test_errors_and_covariances_out_of_range_are_nan_not_zero_or_infinite() -> None:
     norm, df = np.array([[1e200, 1e-200, 0.0, 1.0]]), np.ones((1, 4))
     root = np.array([1e200, 1e-200, 1.0, 1e-160])[None, :, None]
-    errors = inference.bse(norm, df, root)
+    errors = inference.bse(inference.sigma(norm, df), root, norm == 0)
     np.testing.assert_array_equal(errors.ravel(), [np.nan, np.nan, 0.0, 1e-160])
     got = inference.cov_params(np.array([[1e-160, 1e160, 1.0, 0.0]]), np.full((1, 6), 0.5))[0]
     want = [[np.nan, 0.5, 0.5e-160, 0], [0.5, np.nan, 0.5e160, 0], [0.5e-160, 0.5e160, 1, 0], [0, 0, 0, 0]]
@@ -134,7 +135,7 @@ def test_no_degrees_of_freedom_no_errors() -> None:
     norm = np.array([[0.0, 2.0, np.nan]])
     np.testing.assert_array_equal(inference.scale(norm, df), [[np.nan, 4.0, np.nan]])
     np.testing.assert_array_equal(inference.sigma(norm, df), [[np.nan, 2.0, np.nan]])
-    errors = inference.bse(norm, df, np.ones((1, 3, 1)))
+    errors = inference.bse(inference.sigma(norm, df), np.ones((1, 3, 1)), norm == 0)
     params = np.ones((1, 3, 1))
     t = inference.tvalues(params, errors, np.zeros((1, 3), dtype=bool))
     p = inference.pvalues(t, df)
