@@ -97,7 +97,7 @@ def test_the_accounting_is_of_rows(backend: str) -> None:
     assert fit.glance()["nobs"].tolist() == fit.nobs["y"].tolist()
     assert f"{len(positive):,} of {len(frame):,} rows used" in repr(fit)
     assert "weights w (counts)" in repr(fit)
-    assert "weights           w (counts)" in repr(fit.group(3))
+    assert " w (counts)" in repr(fit.group(3))
 
 
 def test_as_many_rows_as_coefficients_but_more_counts(backend: str) -> None:
