@@ -236,6 +236,8 @@ EXACT = {
     "pattern",
     "sandwich",
     "limit",
+    "spread",
+    "freedom",
 }  # no backend makes the last two
 
 

@@ -142,11 +142,11 @@ def test_the_display_says_what_weights_are() -> None:
     assert f"± {fit.bse.iloc[0, 0]:.2g}" in repr(fit)
     assert "1/sigma^2" not in repr(classical)
     one, other = repr(fit.group(3)), repr(classical.group(3))
-    for text in ("P>|z|", f"{fit.chi2.loc[3, 'y']:.5g}", f"{fit.chi2_pvalue.loc[3, 'v']:.5g}", "chi2"):
+    for text in ("P>|z|", f"{fit.chi2.loc[3, 'y']:#.4g}", f"{fit.chi2_pvalue.loc[3, 'v']:#.3g}", "Chi2:"):
         assert text in one
-    assert f"{fit.bse.loc[3, ('y', 'x0')]:.5g}" in one
+    assert f"{fit.bse.loc[3, ('y', 'x0')]:.3f}" in one
     assert "P>|t|" in other
-    assert "chi2" not in other
+    assert "Chi2" not in other
     assert "P&gt;|z|" in fit.group(3)._repr_html_()
 
 

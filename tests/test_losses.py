@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from conftest import BACKENDS, COMPILED
 from scipy.optimize import linprog
 
 import gbreg
@@ -22,6 +23,14 @@ loss_kernels = pytest.importorskip("gbreg.loss_kernels")
 NORMS = {"huber": sm.robust.norms.HuberT, "bisquare": sm.robust.norms.TukeyBiweight}
 LOSSES = ["huber", "bisquare", "absolute"]
 CALL = {"by": "g", "linear": ["x", "z"], "targets": ["y", "v"]}
+COMPARED = 24 if COMPILED else 4  # groups
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    if request.param == "loky" and not COMPILED:
+        pytest.skip("the kernels of numba, slow in plain Python")
+    return request.param
 
 
 def make_frame(groups: int = 24, rows: tuple[int, int] = (8, 40), share: float = 0.08) -> pd.DataFrame:
@@ -49,7 +58,7 @@ def scaled(rows: pd.DataFrame, target: str, weighted: bool, intercept: bool) -> 
 
 @cache
 def rlm_of(g: int, target: str, loss: str, weighted: bool, intercept: bool):
-    frame = make_frame()
+    frame = make_frame(COMPARED)
     return rlm(*scaled(frame[frame["g"] == g], target, weighted, intercept), NORMS[loss]())
 
 
@@ -63,7 +72,7 @@ def rlm(y: np.ndarray, X: np.ndarray, norm: object, start: np.ndarray | None = N
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("loss", ["huber", "bisquare"])
 def test_they_are_statsmodels_rlm(backend, loss, intercept, weighted):
-    frame = make_frame()
+    frame = make_frame(COMPARED)
     fit = frame.gbreg.fit(
         **CALL, loss=loss, weights="w" if weighted else None, intercept=intercept, backend=backend
     )
@@ -90,7 +99,7 @@ def test_they_are_statsmodels_rlm(backend, loss, intercept, weighted):
             np.testing.assert_allclose(covariances[target].loc[g], want.cov_params(), rtol=2e-6)
             test = want.wald_test((R, [0, 1]), use_f=False, scalar=True)
             np.testing.assert_allclose(own["wald"][0], test.statistic, rtol=1e-5, atol=1e-6)
-    assert same >= (48 if loss == "huber" else 45)
+    assert same >= (2 * COMPARED if loss == "huber" else 2 * COMPARED - 3)
 
 
 @pytest.mark.parametrize("loss", ["huber", "bisquare"])
@@ -144,6 +153,7 @@ def test_a_median_is_a_median(backend):
     assert ((got >= want - 1e-9) & (got <= upper + 1e-9)).all(axis=None)
 
 
+@pytest.mark.compiled
 def test_bisquare_survives_what_others_do_not(backend):
     """30 % of the rows far off in the target, half of them far out in a predictor."""
     rng = np.random.default_rng(5)
@@ -164,6 +174,7 @@ def test_bisquare_survives_what_others_do_not(backend):
     assert off["squared"].min() > 1
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("loss", LOSSES)
 def test_backends_agree_and_threads_do_not_matter(loss):
     frame = make_frame(40, rows=(5, 300))
@@ -427,11 +438,13 @@ def test_other_options_are_honoured_beside_a_loss(backend, loss):
     same(unsorted, fit)
     named = frame.gbreg.fit(**{**call, "by": "k"}, observed=True)
     np.testing.assert_array_equal(named.params.to_numpy()[::-1], fit.params.to_numpy())
-    with pytest.warns(GbregWarning, match="no_data"):
-        every = frame.gbreg.fit(**{**call, "by": "k"}, observed=False)
+    every = frame.gbreg.fit(**{**call, "by": "k"}, observed=False)
     assert every.status["y"].loc["z"] == "no_data"
-    lost = frame.assign(g=frame["g"].where(frame["g"] != 3))
-    same(lost.gbreg.fit(**call), frame[frame["g"] != 3].gbreg.fit(**call))
+    lost = frame.assign(g=frame["g"].astype("Int64").where(frame["g"] != 3))
+    rest = fit.keys[fit.keys != 3]
+    left = lost.gbreg.fit(**call)
+    np.testing.assert_array_equal(left.params, fit.params.loc[rest])
+    np.testing.assert_array_equal(left.bse, fit.bse.loc[rest])
     assert len(lost.gbreg.fit(**call, dropna=False)) == 10
     same(frame.gbreg.fit(**{**call, "by": frame.gbreg.group(by="g")}), fit)
     same(frame.gbreg.fit(**call, n_jobs=2), fit)
