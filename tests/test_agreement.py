@@ -238,7 +238,7 @@ EXACT = {
     "limit",
     "spread",
     "freedom",
-}  # no backend makes the last two
+}  # no backend makes the last four
 
 
 @pytest.mark.parametrize("seed", range(10))
