@@ -9,7 +9,8 @@ their norm. So predictors that are nearly dependent, far from 0, or of any size 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,10 @@ from gbreg.problem import (
 from gbreg.sandwich import orthonormal, unit_design
 
 CHUNK_ROWS = 1 << 18  # a group is never cut
+PASSES = 24  # at most; more than one is for values more than 1e5 scales away, one for each 1e14
+COARSE = 1e-5  # least scale in units of the residuals: below it they have less than 11 digits of the scale
+FAR = 1e4  # units beyond which a residual is cut
+EXACT = 16 * 2.0**-53  # scale that is rounding noise, in sizes of the terms
 
 
 def minimize_loss(
@@ -73,67 +78,108 @@ def minimize_loss(
     if drop:
         settled = settled | (estimates.status == Status.RANK_DEFICIENT)
     for groups in _alike(problem, estimates.dropped[:, 0], settled.any(axis=1)):
-        progress(0)
-        with np.errstate(all="ignore"):
-            _minimize_groups(problem, out, loss, minimize, groups, settled[groups], mad, progress)
+        asked, unit = settled[groups], out.resid_norm[groups]
+        for left in reversed(range(PASSES)):
+            progress(0)
+            with np.errstate(all="ignore"):
+                work = _Work(problem, out, loss, groups, asked, np.where(unit > 0, unit, 1.0), left == 0)
+                coarse, scale = work.minimize(minimize, progress, mad)
+            some = coarse.any(axis=1)
+            if not some.any():
+                break
+            groups, asked, unit = groups[some], coarse[some], scale[some]
     return out
 
 
-def _minimize_groups(
-    problem: Problem,
-    out: Estimates,
-    loss: Loss,
-    minimize: Minimize,
-    groups: IntArray,
-    settled: BoolArray,
-    mad: bool,
-    progress: Progress,
-) -> None:
-    """Of groups with the same independent predictors, in place."""
-    k, t = problem.n_predictors, problem.n_targets
-    first = out.params.shape[2] - k
-    rows, own = problem.rows_of(groups)
-    sizes = np.diff(problem.offsets)[groups]
-    offsets = frozen(np.concatenate(([0], np.cumsum(sizes))))
-    side = np.sqrt(problem.w[rows])
-    kept = np.flatnonzero(~out.dropped[groups[0], 0])
-    Q, inverse = orthonormal(unit_design(problem, out, groups, rows, own, side, kept), own, len(groups))
-    norm = out.resid_norm[groups]
-    unit = np.where(norm > 0, norm, 1.0)
-    B = [side * residuals(problem, out, q, rows, groups[own]) / unit[own, q] for q in range(t)]
-    Z = np.stack([*Q, *B, np.ones(len(own))], axis=1)
-    found = minimize(Problem(frozen(Z), offsets, len(Q)), loss, progress)
-    if found.theta.shape != (len(groups), t, len(Q)):
-        raise GbregError(f"the backend returned coefficients of shape {found.theta.shape}")
-    still = (out.flags[groups] & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
-    moved = settled & ~still
-    for q in range(t):
-        theta = np.where(moved[:, q], found.theta[:, q].T, 0.0)  # (p, g)
-        change = np.array([(inverse[j] * theta).sum(axis=0) for j in range(len(Q))]) * unit[:, q]
-        slopes = change[first:] / out.norm[groups[:, None], 0, kept].T
-        if first:
-            level = change[0] / np.sqrt(out.wsum[groups, 0])
-            center = out.center[groups[:, None], 0, kept].T
-            if problem.origin is not None:
-                center = center + problem.origin[groups[:, None], kept].T
-            out.level[groups, q] += level
-            out.params[groups, q, 0] += level - (slopes * center).sum(axis=0)
-        for j, slope in zip(kept, slopes, strict=True):
-            out.params[groups, q, first + j] += slope
-        resid = residuals(problem, out, q, rows, groups[own])
-        scaled = side * resid / unit[own, q]
-        size = np.sqrt(np.bincount(own, scaled * scaled, len(groups)))
-        out.resid_norm[groups, q] = np.where(moved[:, q], size * unit[:, q], norm[:, q])
-        if mad:
-            deviation = grouped_mad(resid[None], offsets[:-1], sizes)[0]
-            out.mad[groups, q] = np.where(moved[:, q], deviation, out.mad[groups, q])
-        scale = found.scale[:, q]
-        deviation = out.target_norm[groups, q] / unit[:, q] / np.sqrt(sizes)
-        error = error_of_loss(loss, scaled, own, scale, deviation, sizes, len(Q))
-        spread = np.stack([scale, error], axis=1) * unit[:, [q]]
-        out.spread[groups, q] = np.where(settled[:, [q]], spread, np.nan)
-        lost = moved[:, q] & (found.status[:, q] != Status.OK)
-        out.status[groups[lost], q] = Status.NOT_CONVERGED
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Groups with the same independent predictors, and what is asked for of their targets."""
+
+    problem: Problem
+    out: Estimates  # written to
+    loss: Loss
+    groups: IntArray
+    asked: BoolArray  # (g, t)
+    unit: FloatArray  # (g, t), size of the residuals
+    last: bool  # there will be no other pass
+
+    def minimize(self, minimize: Minimize, progress: Progress, mad: bool) -> tuple[BoolArray, FloatArray]:
+        """Find minima; where the scale is so much less than the unit that rounding shows, and the scale.
+
+        A value far off, 1e20 say where others are near 1, leaves its rounding in the residuals of
+        least squares. Those of the first minimum are free of it, and are the start of a second pass.
+        """
+        problem, out, groups, unit = self.problem, self.out, self.groups, self.unit
+        k, t = problem.n_predictors, problem.n_targets
+        first = out.params.shape[2] - k
+        rows, own = problem.rows_of(groups)
+        sizes = np.diff(problem.offsets)[groups]
+        offsets = frozen(np.concatenate(([0], np.cumsum(sizes))))
+        side = np.sqrt(problem.w[rows])
+        kept = np.flatnonzero(~out.dropped[groups[0], 0])
+        Q, inverse = orthonormal(unit_design(problem, out, groups, rows, own, side, kept), own, len(groups))
+        B = [side * residuals(problem, out, q, rows, groups[own]) / unit[own, q] for q in range(t)]
+        B = [np.clip(b, -FAR, FAR) for b in B]  # a row so far off pulls no more if it is farther
+        Z = np.stack([*Q, *B, np.ones(len(own))], axis=1)
+        found = minimize(Problem(frozen(Z), offsets, len(Q)), self.loss, progress)
+        if found.theta.shape != (len(groups), t, len(Q)):
+            raise GbregError(f"the backend returned coefficients of shape {found.theta.shape}")
+        still = (out.flags[groups] & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
+        moved, coarse = self.asked & ~still, np.zeros(self.asked.shape, dtype=np.bool_)
+        center = out.center[groups[:, None], 0, kept].T
+        if problem.origin is not None:
+            center = center + problem.origin[groups[:, None], kept].T
+        for q in range(t):
+            theta = np.where(moved[:, q], found.theta[:, q].T, 0.0)  # (p, g)
+            change = np.array([(inverse[j] * theta).sum(axis=0) for j in range(len(Q))]) * unit[:, q]
+            slopes = change[first:] / out.norm[groups[:, None], 0, kept].T
+            if first:
+                level = change[0] / np.sqrt(out.wsum[groups, 0])
+                out.level[groups, q] += level
+            out.params[groups[:, None], q, first + kept] += slopes.T
+            if first:  # anew: what was there may be large, and cancel
+                b = out.params[groups[:, None], q, first + kept].T
+                constant = out.level[groups, q] - (b * center).sum(axis=0)
+                if problem.origin is not None:
+                    constant += problem.origin[groups, k + q]
+                changed = theta.any(axis=0)
+                out.params[groups[changed], q, 0] = constant[changed]
+            resid = residuals(problem, out, q, rows, groups[own])
+            scaled = side * resid / unit[own, q]
+            scale, change_of = found.scale[:, q], moved[:, q]
+            exact = change_of & (scale * unit[:, q] <= EXACT * self._sizes(q, rows, own, side))
+            nothing = np.bincount(own, problem.Z[rows, k + q] == 0, len(groups)) > sizes / 2
+            exact |= change_of & (scale < COARSE) & nothing  # and so have no size
+            coarse[:, q] = change_of & (scale < COARSE) & ~exact
+            deviation = out.target_norm[groups, q] / unit[:, q] / np.sqrt(sizes)
+            error = error_of_loss(self.loss, scaled, own, scale, deviation, sizes, len(Q))
+            spread = np.stack([scale, error], axis=1) * np.where(exact, 0.0, unit[:, q])[:, None]
+            spread[~np.isfinite(spread)] = np.nan
+            asked = groups[self.asked[:, q]]
+            out.spread[asked, q] = spread[self.asked[:, q]]
+            size = np.sqrt(np.bincount(own, scaled * scaled, len(groups))) * unit[:, q]
+            out.resid_norm[groups[change_of], q] = size[change_of]
+            if mad:
+                deviations = grouped_mad(resid[None], offsets[:-1], sizes)[0]
+                out.mad[groups[change_of], q] = deviations[change_of]
+            out.flags[groups[exact], q] |= np.uint8(Flag.PERFECT_FIT)
+            ended = np.where(found.status[:, q] == Status.OK, out.status[groups, q], Status.NOT_CONVERGED)
+            out.status[groups[change_of], q] = ended[change_of]
+            numbers = np.column_stack([out.params[groups[:, None], q, first + kept], spread[:, 0], size])
+            fine = np.isfinite(numbers).all(axis=1) & ~(coarse[:, q] & self.last)
+            beyond = groups[change_of & ~fine]
+            out.status[beyond, q] = Status.OVERFLOW
+            _forget(out, (beyond, q))
+        return coarse, found.scale * unit
+
+    def _sizes(self, q: int, rows: IntArray, own: IntArray, side: FloatArray) -> FloatArray:
+        """(g,) mean size of the terms whose sum the target is."""
+        out, k = self.out, self.problem.n_predictors
+        terms = np.abs(out.level[self.groups, q])[own]
+        slopes = np.where(out.dropped[:, 0], 0.0, out.params[:, q, out.params.shape[2] - k :])[self.groups]
+        for j in range(k):
+            terms += np.abs(slopes[own, j] * (self.problem.Z[rows, j] - out.center[self.groups, 0, j][own]))
+        return np.asarray(np.bincount(own, side * terms, len(self.groups)) / np.bincount(own))
 
 
 def error_of_loss(
@@ -236,12 +282,12 @@ def _alike(problem: Problem, dropped: BoolArray, asked: BoolArray) -> Iterator[I
 
 def _copy(estimates: Estimates) -> Estimates:
     """With arrays that may be written to, and room for the spread."""
-    names = ("params", "level", "resid_norm", "mad", "status")
+    names = ("params", "level", "resid_norm", "mad", "status", "flags")
     copies = {name: getattr(estimates, name).copy() for name in names}
     return replace(estimates, **copies, spread=np.full((*estimates.level.shape, 2), np.nan))
 
 
-def _forget(out: Estimates, which: BoolArray) -> None:
-    """What only least squares has found of these groups and targets."""
-    for name in ("params", "level", "resid_norm", "mad"):
+def _forget(out: Estimates, which: Any) -> None:
+    """What only least squares has found of these groups and targets (an index of both)."""
+    for name in ("params", "level", "resid_norm", "mad", "spread"):
         getattr(out, name)[which] = np.nan

@@ -281,6 +281,47 @@ def test_statuses(backend, loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+def test_most_rows_on_a_line(backend, loss):
+    """Then the scale is 0, and nothing is left to tell errors by."""
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"g": np.repeat([0, 1], 20), "x": rng.normal(size=40), "z": rng.normal(size=40)})
+    frame["y"] = 1 + 2 * frame["x"] - frame["z"]
+    frame.loc[frame.index % 4 == 0, "y"] += rng.normal(size=10)
+    frame = frame[frame["g"] == 0]  # in the other, Huber's loss has another minimum, as RLM finds it
+    fit = frame.gbreg.fit(by="g", linear=["x", "z"], targets=["y"], loss=loss, backend=backend)
+    assert (fit.status == "ok").all(axis=None)
+    np.testing.assert_allclose(fit.params["y"], [[1, 2, -1]], rtol=1e-9)
+    assert fit.flags["y"]["perfect_fit"].all()
+    assert (fit.scale == 0).all(axis=None)
+    assert (fit.bse == 0).all(axis=None)
+    assert fit.tvalues.isna().all(axis=None)
+    assert (fit.rms > 0.1).all(axis=None)
+    mostly = frame.assign(y=np.where(frame.index % 4 == 0, frame["y"], 0.0))
+    zero = mostly.gbreg.fit(by="g", linear=[], targets=["y"], loss=loss, backend=backend)
+    if loss != "huber":
+        np.testing.assert_allclose(zero.params, 0, atol=1e-11)
+        assert (zero.scale == 0).all(axis=None)
+
+
+@pytest.mark.parametrize("far", [1e6, 1e20, -9.96e36, 1e150])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_fill_values_bend_no_more_than_outliers_do(backend, loss, far):
+    """A residual beyond all others pulls the same, however far: so do its rounding errors not."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(8), 20), "x": rng.normal(5, 1, size=160)})
+    frame["y"] = 1 + 2 * frame["x"] + 0.1 * rng.normal(size=160)
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "loss": loss, "backend": backend}
+    one, other = (
+        frame.assign(y=frame["y"].where(frame.index % 10 > 0, value)).gbreg.fit(**call)
+        for value in (np.sign(far) * 1e3, far)
+    )
+    assert (other.status == "ok").all(axis=None)
+    np.testing.assert_allclose(other.params, one.params, rtol=1e-7)
+    np.testing.assert_allclose(other.bse, one.bse, rtol=1e-6)
+    np.testing.assert_allclose(other.scale, one.scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_too_few_iterations_are_a_status(backend, loss):
     frame = make_frame(5)
     with pytest.warns(GbregWarning, match="not_converged"):

@@ -88,10 +88,11 @@ class NumbaBackend:
     def minimize(self, problem: Problem, loss: Loss, progress: Progress) -> Minimum:
         """Minima of another loss than squares: see `gbreg.losses.Minimize`."""
         found = Minimum.empty(problem)
-        p, longest = problem.n_predictors, int(np.diff(problem.offsets).max(initial=0))
+        p, sizes = problem.n_predictors, np.diff(problem.offsets)
         trials = draws(loss, p)
 
         def some(g0: int, g1: int) -> None:
+            longest = int(sizes[g0:g1].max(initial=0))
             C = np.empty((loss_kernels.SCRATCH_ROWS + 2 * p, longest + 3))
             scratch: list[Any] = [C, np.empty(longest), np.empty((p, p)), np.empty(p)]
             if loss.name == "absolute":
