@@ -28,3 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if small and item.get_closest_marker("compiled"):
             item.add_marker(pytest.mark.skip(reason="needs compiled kernels at full speed"))
+        asked = getattr(item, "callspec", None)
+        loky = asked and any(isinstance(value, str) and value == "loky" for value in asked.params.values())
+        if not COMPILED and loky and item.path.stem != "test_loky":
+            item.add_marker(pytest.mark.skip(reason="loky has the kernels of numba, slow in plain Python"))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from conftest import BACKENDS, COMPILED
+from conftest import COMPILED
 from scipy.optimize import linprog
 
 import gbreg
@@ -24,13 +24,6 @@ NORMS = {"huber": sm.robust.norms.HuberT, "bisquare": sm.robust.norms.TukeyBiwei
 LOSSES = ["huber", "bisquare", "absolute"]
 CALL = {"by": "g", "linear": ["x", "z"], "targets": ["y", "v"]}
 COMPARED = 24 if COMPILED else 4  # groups
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    if request.param == "loky" and not COMPILED:
-        pytest.skip("the kernels of numba, slow in plain Python")
-    return request.param
 
 
 def make_frame(groups: int = 24, rows: tuple[int, int] = (8, 40), share: float = 0.08) -> pd.DataFrame:
