@@ -341,6 +341,8 @@ def test_what_is_usable() -> None:
 @pytest.mark.parametrize("observed", [True, False])
 @pytest.mark.parametrize("dropna", [True, False])
 def test_keys_of_parents_are_those_of_pandas(sort: bool, observed: bool, dropna: bool) -> None:
+    if not observed and pd.__version__ < "3":
+        pytest.skip("pandas 2 has all combinations of keys, categories or not, if one key has categories")
     frame = detector().reset_index(drop=True)
     frame["row"] = pd.Categorical(frame["row"], categories=["c", "b", "a"], ordered=True)
     frame["sector"] = frame["sector"].astype("Int64").mask(frame.index % 17 == 3)
