@@ -135,11 +135,22 @@ def solve(p: int, A: FloatArray, v: FloatArray) -> bool:
 @kernel
 def combine(C: FloatArray, p: int, theta: FloatArray, width: int, to: int) -> None:
     """C[to] = sum of columns times theta."""
-    for i in range(width):
-        C[to, i] = C[0, i] * theta[0]
-    for j in range(1, p):
-        for i in range(width):
-            C[to, i] += C[j, i] * theta[j]
+    for block in range(width // 4):
+        i = 4 * block
+        s0 = 0.0
+        s1 = 0.0
+        s2 = 0.0
+        s3 = 0.0
+        for j in range(p):
+            b = theta[j]
+            s0 += C[j, i] * b
+            s1 += C[j, i + 1] * b
+            s2 += C[j, i + 2] * b
+            s3 += C[j, i + 3] * b
+        C[to, i] = s0
+        C[to, i + 1] = s1
+        C[to, i + 2] = s2
+        C[to, i + 3] = s3
 
 
 @kernel
@@ -162,7 +173,8 @@ def order_statistic(C: FloatArray, row: int, n: int, rank: int, sizes: FloatArra
             less = 0
             for m in range(n):
                 less += C[row, m] < value
-            chosen = value if less <= rank and value > chosen else chosen
+            able = value if less <= rank else -math.inf
+            chosen = able if able > chosen else chosen
     else:
         for i in range(n):
             sizes[i] = C[row, i]
@@ -184,8 +196,10 @@ def find_scale(C: FloatArray, p: int, n: int, sizes: FloatArray) -> float:
             less = 0
             for m in range(n):
                 less += C[row, m] < value
-            upper = value if less <= half and value > upper else upper
-            lower = value if less <= other and value > lower else lower
+            able = value if less <= half else -math.inf
+            upper = able if able > upper else upper
+            able = value if less <= other else -math.inf
+            lower = able if able > lower else lower
         middle = 0.5 * lower + 0.5 * upper
     else:
         for i in range(n):
@@ -249,6 +263,26 @@ def fit_drawn(
 
 
 @kernel
+def clipped_sum(C: FloatArray, p: int, width: int, bound: float) -> float:
+    """Sum of min(SIZE, bound)^2; rows from n on have no size."""
+    s0 = 0.0
+    s1 = 0.0
+    s2 = 0.0
+    s3 = 0.0
+    for block in range(width // 4):
+        i = 4 * block
+        a = min(C[p + SIZE, i], bound)
+        b = min(C[p + SIZE, i + 1], bound)
+        c = min(C[p + SIZE, i + 2], bound)
+        d = min(C[p + SIZE, i + 3], bound)
+        s0 += a * a
+        s1 += b * b
+        s2 += c * c
+        s3 += d * d
+    return (s0 + s1) + (s2 + s3)
+
+
+@kernel
 def start_robust(
     p: int,
     n: int,
@@ -275,12 +309,9 @@ def start_robust(
     for trial in range(draws.shape[0]):
         if fit_drawn(C, p, n, draws, trial, picked, A, v):
             find_residuals(C, p, v, width)
-            within = 0
-            for i in range(n):
-                within += C[p + SIZE, i] <= bound
             worst = best[last, p]
-            # rows beyond the bound tell without sorting, for most of the fits through outliers
-            if (h - within) * bound * bound < worst:
+            # a bound of the sum tells without sorting, for most of the fits
+            if worst == math.inf or clipped_sum(C, p, width, bound) - (n - h) * bound * bound < worst:
                 cut = order_statistic(C, p + SIZE, n, h - 1, sizes)
                 total = trimmed(C, p, n, width, h, cut)
                 if total < worst:
@@ -292,7 +323,7 @@ def start_robust(
                     for j in range(p):
                         best[b, j] = v[j]
                     best[b, p] = total
-                    bound = max(cut, bound) if worst == math.inf else cut
+                    bound = cut
     least = math.inf
     for b in range(KEPT_STARTS):
         total = best[b, p]

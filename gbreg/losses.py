@@ -79,10 +79,10 @@ def minimize_loss(
         settled = settled | (estimates.status == Status.RANK_DEFICIENT)
     for groups in _alike(problem, estimates.dropped[:, 0], settled.any(axis=1)):
         asked, unit = settled[groups], out.resid_norm[groups]
-        for left in reversed(range(PASSES)):
+        for turn in range(PASSES):
             progress(0)
             with np.errstate(all="ignore"):
-                work = _Work(problem, out, loss, groups, asked, np.where(unit > 0, unit, 1.0), left == 0)
+                work = _Work(problem, out, loss, groups, asked, np.where(unit > 0, unit, 1.0), turn)
                 coarse, scale = work.minimize(minimize, progress, mad)
             some = coarse.any(axis=1)
             if not some.any():
@@ -101,7 +101,7 @@ class _Work:
     groups: IntArray
     asked: BoolArray  # (g, t)
     unit: FloatArray  # (g, t), size of the residuals
-    last: bool  # there will be no other pass
+    turn: int  # passes before this one
 
     def minimize(self, minimize: Minimize, progress: Progress, mad: bool) -> tuple[BoolArray, FloatArray]:
         """Find minima; where the scale is so much less than the unit that rounding shows, and the scale.
@@ -112,7 +112,7 @@ class _Work:
         problem, out, groups, unit = self.problem, self.out, self.groups, self.unit
         k, t = problem.n_predictors, problem.n_targets
         first = out.params.shape[2] - k
-        rows, own = problem.rows_of(groups)
+        rows, own = self._rows()
         sizes = np.diff(problem.offsets)[groups]
         offsets = frozen(np.concatenate(([0], np.cumsum(sizes))))
         side = np.sqrt(problem.w[rows])
@@ -147,10 +147,12 @@ class _Work:
             resid = residuals(problem, out, q, rows, groups[own])
             scaled = side * resid / unit[own, q]
             scale, change_of = found.scale[:, q], moved[:, q]
-            exact = change_of & (scale * unit[:, q] <= EXACT * self._sizes(q, rows, own, side))
-            nothing = np.bincount(own, problem.Z[rows, k + q] == 0, len(groups)) > sizes / 2
-            exact |= change_of & (scale < COARSE) & nothing  # and so have no size
-            coarse[:, q] = change_of & (scale < COARSE) & ~exact
+            exact = change_of & ((scale < COARSE) | (self.turn > 0))
+            if exact.any():
+                coarse[:, q] = change_of & (scale < COARSE)
+                nothing = np.bincount(own, problem.Z[rows, k + q] == 0, len(groups)) > sizes / 2  # no size
+                exact &= nothing | (scale * unit[:, q] <= EXACT * self._sizes(q, rows, own, side))
+                coarse[exact, q] = False
             deviation = out.target_norm[groups, q] / unit[:, q] / np.sqrt(sizes)
             error = error_of_loss(self.loss, scaled, own, scale, deviation, sizes, len(Q))
             spread = np.stack([scale, error], axis=1) * np.where(exact, 0.0, unit[:, q])[:, None]
@@ -166,13 +168,21 @@ class _Work:
             ended = np.where(found.status[:, q] == Status.OK, out.status[groups, q], Status.NOT_CONVERGED)
             out.status[groups[change_of], q] = ended[change_of]
             numbers = np.column_stack([out.params[groups[:, None], q, first + kept], spread[:, 0], size])
-            fine = np.isfinite(numbers).all(axis=1) & ~(coarse[:, q] & self.last)
+            fine = np.isfinite(numbers).all(axis=1) & ~(coarse[:, q] & (self.turn == PASSES - 1))
             beyond = groups[change_of & ~fine]
             out.status[beyond, q] = Status.OVERFLOW
             _forget(out, (beyond, q))
         return coarse, found.scale * unit
 
-    def _sizes(self, q: int, rows: IntArray, own: IntArray, side: FloatArray) -> FloatArray:
+    def _rows(self) -> tuple[slice | IntArray, IntArray]:
+        """Rows of the groups, an index, and the place of each one's group."""
+        groups, offsets = self.groups, self.problem.offsets
+        if groups[-1] - groups[0] < len(groups):  # neighbours
+            own = np.repeat(np.arange(len(groups)), np.diff(offsets[groups[0] : groups[-1] + 2]))
+            return slice(int(offsets[groups[0]]), int(offsets[groups[-1] + 1])), own
+        return self.problem.rows_of(groups)
+
+    def _sizes(self, q: int, rows: slice | IntArray, own: IntArray, side: FloatArray) -> FloatArray:
         """(g,) mean size of the terms whose sum the target is."""
         out, k = self.out, self.problem.n_predictors
         terms = np.abs(out.level[self.groups, q])[own]

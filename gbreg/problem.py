@@ -218,9 +218,9 @@ def residuals(problem: Problem, estimates: Estimates, q: int, rows: Any, own: In
     Z = problem.Z[rows]
     slopes = estimates.params[:, q, estimates.params.shape[2] - k :]
     slopes = np.where(estimates.dropped[:, 0], 0.0, slopes)
-    resid: FloatArray = Z[:, k + q] - estimates.level[own, q]
+    resid: FloatArray = Z[:, k + q] - estimates.level[:, q][own]
     for j in range(k):
-        resid -= slopes[own, j] * (Z[:, j] - estimates.center[own, 0, j])
+        resid -= slopes[:, j][own] * (Z[:, j] - estimates.center[:, 0, j][own])
     return resid
 
 
