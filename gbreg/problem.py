@@ -62,7 +62,7 @@ class Limits(NamedTuple):
     """Where the numerics change course; handed to every backend, so they agree."""
 
     pivot: float = 1e-3  # fast path: smallest relative pivot (1 - R_j^2) it may divide by
-    rss: float = 1e-10  # fast path: smallest RSS / TSS it may report
+    rss: float = 1e-8  # fast path: smallest RSS / TSS it may report; at 1e-10 a digit less was left
     tiny: float = 1e-280  # fast path: range of its cross products
     huge: float = 1e280
     spread: float = 1e-8  # fast path: smallest centred over uncentred (about the first row) sum of squares
