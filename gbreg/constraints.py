@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from math import inf, isfinite, isnan
 from numbers import Real
 from typing import Any
@@ -24,12 +24,14 @@ def read_ridge(given: Any, predictors: Sequence[Hashable]) -> tuple[float, ...] 
     """
     if given is None:
         return None
+    if hasattr(given, "to_dict"):  # a Series is read by its labels, not by position
+        given = given.to_dict()
     if isinstance(given, Mapping):
         _check_names("ridge", given, predictors, "predictors")
         return tuple(_penalty(given.get(name, 0.0), f" for {name!r}") for name in predictors)
     if _is_number(given):
         return (_penalty(given, ""),) * len(predictors)
-    if isinstance(given, (str, bytes)) or not (hasattr(given, "__len__") and hasattr(given, "__iter__")):
+    if isinstance(given, (str, bytes, Set)) or not (hasattr(given, "__len__") and hasattr(given, "__iter__")):
         raise SpecError(
             f"ridge must be a number, one per predictor, or a mapping of predictors to numbers, got {given!r}"
         )

@@ -151,12 +151,14 @@ class _Work:
             if exact.any():
                 coarse[:, q] = change_of & (scale < COARSE)
                 nothing = np.bincount(own, problem.Z[rows, k + q] == 0, len(groups)) > sizes / 2  # no size
-                exact &= nothing | (scale * unit[:, q] <= EXACT * self._sizes(q, rows, own, side))
+                rounding = scale * unit[:, q] <= EXACT * self._sizes(q, rows, own, side)
+                exact &= rounding | (nothing & (scale < COARSE))
                 coarse[exact, q] = False
             deviation = out.target_norm[groups, q] / unit[:, q] / np.sqrt(sizes)
             error = error_of_loss(self.loss, scaled, own, scale, deviation, sizes, len(Q))
-            spread = np.stack([scale, error], axis=1) * np.where(exact, 0.0, unit[:, q])[:, None]
+            spread = np.stack([scale, error], axis=1) * unit[:, [q]]
             spread[~np.isfinite(spread)] = np.nan
+            spread[exact] = 0.0
             asked = groups[self.asked[:, q]]
             out.spread[asked, q] = spread[self.asked[:, q]]
             size = np.sqrt(np.bincount(own, scaled * scaled, len(groups))) * unit[:, q]
@@ -165,9 +167,11 @@ class _Work:
                 deviations = grouped_mad(resid[None], offsets[:-1], sizes)[0]
                 out.mad[groups[change_of], q] = deviations[change_of]
             out.flags[groups[exact], q] |= np.uint8(Flag.PERFECT_FIT)
-            ended = np.where(found.status[:, q] == Status.OK, out.status[groups, q], Status.NOT_CONVERGED)
+            good = Status.OK if len(kept) == k else Status.RANK_DEFICIENT
+            ended = np.where(found.status[:, q] == Status.OK, good, Status.NOT_CONVERGED)
             out.status[groups[change_of], q] = ended[change_of]
-            numbers = np.column_stack([out.params[groups[:, None], q, first + kept], spread[:, 0], size])
+            own_terms = [*range(first), *(first + kept)]
+            numbers = np.column_stack([out.params[groups[:, None], q, own_terms], spread[:, 0], size])
             fine = np.isfinite(numbers).all(axis=1) & ~(coarse[:, q] & (self.turn == PASSES - 1))
             beyond = groups[change_of & ~fine]
             out.status[beyond, q] = Status.OVERFLOW

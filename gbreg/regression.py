@@ -157,8 +157,9 @@ def fit(
         30 % of outliers, those far out in a predictor too; others start from least squares, as
         ``RLM`` does. The standard deviation is 1.4826 times the median of sqrt(w) |residual|.
         "absolute": least absolute deviations, or another ``quantile``, as statsmodels' ``QuantReg``
-        (``vcov="iid"``). Errors are normal; see `GroupFit.scale`. Groups whose predictors are
-        dependent need ``on_collinear="drop"``. Goes with ``cov_type="classical"`` only.
+        (``vcov="iid"``), one of the minima where there are several. Errors are normal; see
+        `GroupFit.scale`. Groups whose predictors are dependent need ``on_collinear="drop"``. Goes
+        with ``cov_type="classical"`` only.
     tuning : float, optional
         Of "huber", default 1.345, and "bisquare", default 4.685.
     quantile : float, optional

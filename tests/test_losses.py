@@ -315,6 +315,27 @@ def test_fill_values_bend_no_more_than_outliers_do(backend, loss, far):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+def test_ties_end_alike_on_numba_and_numpy(loss):
+    """Small whole numbers: scales of 0, minima that are not unique, dependent predictors."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(4, 30, 150)
+    columns = {name: rng.integers(0, high, sizes.sum()) for name, high in (("x", 3), ("z", 2), ("y", 4))}
+    frame = pd.DataFrame({"g": np.repeat(np.arange(150), sizes), **columns})
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "loss": loss}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GbregWarning)
+        one, other = (frame.gbreg.fit(**call, backend=name) for name in ("numba", "numpy"))
+    assert one.status.equals(other.status)
+    assert one.flags.equals(other.flags)
+    assert one.bse.isna().equals(other.bse.isna())
+    ended = one.status["y"] == "ok"
+    sums = [np.abs(fit.resid(frame)["y"]).groupby(frame["g"]).sum()[ended] for fit in (one, other)]
+    np.testing.assert_allclose(*sums, rtol=1e-9, atol=1e-12)
+    if loss != "absolute":
+        np.testing.assert_allclose(one.params[ended], other.params[ended], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_too_few_iterations_are_a_status(backend, loss):
     frame = make_frame(5)
     with pytest.warns(GbregWarning, match="not_converged"):

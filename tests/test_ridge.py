@@ -371,3 +371,13 @@ def test_fitted_values_formulas_and_storage(tmp_path, backend: str) -> None:
 def test_names_of_what_cannot_be(options: dict, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         make_frame().gbreg.fit(**CALL, **options)
+
+
+def test_a_series_of_penalties_is_read_by_its_labels(backend):
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "backend": backend}
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"g": np.repeat([0, 1], 20), **{name: rng.normal(size=40) for name in "xzy"}})
+    got = frame.gbreg.fit(**call, ridge=pd.Series({"z": 5.0, "x": 1.0})).params
+    pd.testing.assert_frame_equal(got, frame.gbreg.fit(**call, ridge={"x": 1.0, "z": 5.0}).params)
+    with pytest.raises(SpecError, match="ridge must be a number, one per predictor, or a mapping"):
+        frame.gbreg.fit(**call, ridge={1.0, 5.0})
