@@ -13,9 +13,9 @@ and 3 coefficients it does nothing useful, and finds one in ten of the large out
 fit so far that all residuals grow with it. There, merge cells first, or look for outliers in the
 residuals of a coarser fit.
 With 90 rows Huber's loss does nearly as well as clipping, with 20 better by far: its width is less than
-half of the clipped one. With 5 rows it does no more than clipping, and its errors are half of what
-they should be: they take the median of five residuals for a standard deviation, and the normal
-distribution for its quantiles.
+half of the clipped one. With 5 rows it does little more than clipping, one cell in seven has no errors,
+since half of its rows lie on the fit, and those of the others are too small: they take the median of
+five residuals for a standard deviation, and the normal distribution for its quantiles.
 Clipped errors are too small, by a little where rows are many and by more where they are few: the
 residuals that are left are the small ones.
 Run it with ``python examples/robust_calibration.py``.

@@ -158,7 +158,7 @@ class _Work:
             error = error_of_loss(self.loss, scaled, own, scale, deviation, sizes, len(Q))
             spread = np.stack([scale, error], axis=1) * unit[:, [q]]
             spread[~np.isfinite(spread)] = np.nan
-            spread[exact] = 0.0
+            spread[exact] = 0.0, np.nan
             asked = groups[self.asked[:, q]]
             out.spread[asked, q] = spread[self.asked[:, q]]
             size = np.sqrt(np.bincount(own, scaled * scaled, len(groups))) * unit[:, q]
