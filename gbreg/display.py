@@ -152,11 +152,10 @@ def _number(value: Any, digits: int = 5) -> str:
 def rows_of(fit: GroupFit, groups: IntArray, keys: pd.Index[Any]) -> GroupFit:
     """Make a fit of some groups only, under these keys; its rows are theirs."""
     e, c = fit.estimates, fit.counts
-    picked = {f.name: getattr(e, f.name)[groups] for f in fields(e) if f.name != "pattern"}
     counted = {f.name: getattr(c, f.name)[groups] for f in fields(c) if not f.name.startswith("n_")}
     counts = replace(c, **counted, n_rows=int(counted["rows"].sum()), n_without_key=0)
     origins = {j: values[groups] for j, values in fit.origins.items()}
-    made = type(fit)(replace(e, **picked), keys, fit.spec, counts, origins, fit.backend)
+    made = type(fit)(e.of_groups(groups), keys, fit.spec, counts, origins, fit.backend)
     if fit.fallback is not None:
         made.fallback = replace(fit.fallback, used=fit.fallback.used[groups])
     return made

@@ -74,10 +74,8 @@ def minimize_loss(
     out = _copy(estimates)
     if not drop:
         _forget(out, estimates.status == Status.RANK_DEFICIENT)
-    settled = estimates.status == Status.OK
-    if drop:
-        settled = settled | (estimates.status == Status.RANK_DEFICIENT)
-    for groups in _alike(problem, estimates.dropped[:, 0], settled.any(axis=1)):
+    settled = estimates.settled(drop)
+    for groups in _alike(problem, estimates.dropped[:, 0], np.asarray(settled.any(axis=1))):
         asked, unit = settled[groups], out.resid_norm[groups]
         for turn in range(PASSES):
             progress(0)

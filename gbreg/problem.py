@@ -306,6 +306,24 @@ class Estimates:
             freedom=np.empty((g, t, 0)),
         )
 
+    def of_groups(self, groups: IntArray) -> Estimates:
+        """Copies of what belongs to some groups."""
+        arrays = {f.name: getattr(self, f.name)[groups] for f in fields(self) if f.name != "pattern"}
+        return Estimates(**arrays, pattern=self.pattern)
+
+    def put_groups(self, groups: IntArray, part: Estimates) -> None:
+        """Estimates of some groups in the place of those they had; the arrays have to be writable."""
+        for field in fields(self):
+            if field.name != "pattern":
+                getattr(self, field.name)[groups] = getattr(part, field.name)
+
+    def settled(self, drop: bool) -> BoolArray:
+        """(g, t) whether residuals have a scale; with ``drop`` also where predictors were left out."""
+        fine: BoolArray = self.status == Status.OK
+        if drop:
+            fine |= self.status == Status.RANK_DEFICIENT
+        return fine
+
     @classmethod
     def stack_groups(cls, parts: Sequence[Estimates]) -> Estimates:
         """Consecutive group ranges of one problem, put back together."""

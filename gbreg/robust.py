@@ -84,7 +84,7 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -
     whole, made = target.block.problem.part(targets=[target.q]), one_target(target.estimates, target.q)
     keep = np.ones(whole.n_rows, dtype=np.bool_)
     limit = np.full(whole.n_groups, np.inf)
-    asked = np.flatnonzero(_fitted(made, drop) & ~_perfect(made))
+    asked = np.flatnonzero(made.settled(drop)[:, 0] & ~_perfect(made))
     for done in range(iterations + 1):
         rows, own = whole.rows_of(asked)
         with np.errstate(all="ignore"):
@@ -103,8 +103,8 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -
         asked = asked[moved]
         if not len(asked):
             break
-        _put(made, fit(whole.part(keep, groups=asked)), asked)
-        asked = asked[_fitted(made, drop)[asked]]
+        made.put_groups(asked, fit(whole.part(keep, groups=asked)))
+        asked = asked[made.settled(drop)[asked, 0]]
     clipped = np.bincount(np.searchsorted(whole.offsets, np.flatnonzero(~keep), side="right") - 1)
     return (
         Pattern(
@@ -135,24 +135,9 @@ def _limits(sizes: FloatArray, own: IntArray, before: FloatArray, clip: float) -
     return np.where(medians > 0, clip * NORMAL * medians, before)
 
 
-def _fitted(estimates: Estimates, drop: bool) -> BoolArray:
-    """Groups whose residuals have a scale."""
-    fitted: BoolArray = estimates.status[:, 0] == Status.OK
-    if drop:
-        fitted = fitted | (estimates.status[:, 0] == Status.RANK_DEFICIENT)
-    return fitted
-
-
 def _perfect(estimates: Estimates) -> BoolArray:
     perfect: BoolArray = (estimates.flags[:, 0] & Flag.PERFECT_FIT) > 0
     return perfect
-
-
-def _put(made: Estimates, part: Estimates, groups: IntArray) -> None:
-    """Estimates of some groups in the place of those they had."""
-    for field in fields(Estimates):
-        if field.name != "pattern":
-            getattr(made, field.name)[groups] = getattr(part, field.name)
 
 
 def _nested(outer: BoolArray | None, inner: BoolArray) -> BoolArray | None:

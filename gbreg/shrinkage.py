@@ -21,7 +21,6 @@ from gbreg.problem import (
     Estimates,
     Flag,
     FloatArray,
-    IntArray,
     Problem,
     Status,
     frozen,
@@ -78,24 +77,16 @@ def shrink(
         progress(0)
         own = groups[g0:g1]
         with np.errstate(all="ignore"):
-            before = _picked(made, own)
-            after = _fit_groups(part.slice(g0, g1), _picked(made, own), gone[own], unknown[own], spec)
+            before = made.of_groups(own)
+            after = _fit_groups(part.slice(g0, g1), made.of_groups(own), gone[own], unknown[own], spec)
         for name in PER_TARGET:
             getattr(after, name)[~wanted[own]] = getattr(before, name)[~wanted[own]]
-        for f in fields(Estimates):
-            if f.name != "pattern":
-                getattr(made, f.name)[own] = getattr(after, f.name)
+        made.put_groups(own, after)
     if not spec.penalised:
         known = (made.rank[:, [0]] > 0) & np.isfinite(made.level)
         free = made.rank[:, [0]] - _held(made.params, spec).sum(axis=2)
         made.freedom[:, :, 0] = np.where(known, free, np.nan)
     return made
-
-
-def _picked(estimates: Estimates, groups: IntArray) -> Estimates:
-    """Copies of what belongs to some groups."""
-    arrays = {f.name: getattr(estimates, f.name)[groups] for f in fields(Estimates) if f.name != "pattern"}
-    return Estimates(**arrays, pattern=estimates.pattern)
 
 
 def _held(params: FloatArray, spec: FitSpec) -> BoolArray:
