@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,7 +77,10 @@ def interruptible(work: Callable[[], T], tick: Ticker) -> T:
         return work()
     outcome: list[T] = []
     failure: list[BaseException] = []
-    over = threading.Event()  # an interrupted Thread.join() takes a running thread for stopped (Python 3.11)
+    # A bare lock: an interrupted Thread.join() takes a running thread for stopped (Python 3.11), and
+    # an Event's own locks may trip over what a signal raises, and raise a RuntimeError instead.
+    running = threading.Lock()
+    running.acquire()
 
     def run() -> None:
         try:
@@ -86,13 +90,13 @@ def interruptible(work: Callable[[], T], tick: Ticker) -> T:
         except BaseException as error:  # handed to the caller below
             failure.append(error)
         finally:
-            over.set()
+            running.release()
 
     # In the caller's context: its numpy.errstate holds in the helper too.
     helper = threading.Thread(target=copy_context().run, args=(run,), name="gbreg-fit", daemon=True)
     try:
-        helper.start()
-        while not over.wait(0.1):  # no longer: on Windows a signal cannot end the waiting
+        _start(helper)
+        while not running.acquire(timeout=0.1):  # no longer: on Windows a signal cannot end the waiting
             pass
         helper.join()
     except BaseException:
@@ -101,3 +105,15 @@ def interruptible(work: Callable[[], T], tick: Ticker) -> T:
     if failure:
         raise failure.pop()  # out of the list, or error and frames would hold each other, and the data
     return outcome.pop()
+
+
+def _start(thread: threading.Thread) -> None:
+    """Start a thread: it waits on an Event, so what a signal raises has to be told from its RuntimeError."""
+    before = sys.exception()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raised = error.__context__
+        if raised is None or raised is before:  # no thread could be had
+            raise
+        raise raised from None

@@ -149,6 +149,36 @@ def test_signals_only_reach_the_main_thread_so_others_work_in_place():
     assert seen == [thread]
 
 
+def test_ctrl_c_while_a_lock_of_threading_is_open_is_no_other_error(monkeypatch):
+    """An Event that is interrupted between two of its steps releases its lock twice: a RuntimeError."""
+    monkeypatch.setattr(regression, "INTERRUPTIBLE_ROWS", 0)
+    release = threading.Condition._release_save
+
+    def interrupted(condition: threading.Condition) -> object:
+        release(condition)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Condition, "_release_save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(make_frame(), Engine(lambda progress: None))
+    assert np.isfinite(fit(make_frame())).all()
+
+
+def test_a_thread_that_cannot_be_had_is_an_error_of_its_own(monkeypatch):
+    monkeypatch.setattr(regression, "INTERRUPTIBLE_ROWS", 0)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    try:
+        raise KeyboardInterrupt  # handled: not what happened to the thread
+    except KeyboardInterrupt:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            interrupt.interruptible(lambda: None, interrupt.Ticker())
+
+
 SHAPES = {
     "many groups": (2_000_000, 5, {}),
     "one group": (2_000_000, 2_000_000, {}),
