@@ -21,7 +21,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from gbreg.errors import GbregWarning
 
-SOURCES = ("_jit.py", "kernels.py", "loss_kernels.py", "problem.py")
+SOURCES = ("_jit.py", "_lanes.py", "kernels.py", "fast_kernels.py", "loss_kernels.py", "problem.py")
 
 _said: list[str] = []
 

@@ -28,7 +28,7 @@ def by_axes(values: NDArray[Any], keys: pd.Index[Any], *axes: tuple[str, Sequenc
 
 
 def _own_rows(values: NDArray[Any], keys: pd.Index[Any], columns: pd.Index[Any]) -> pd.DataFrame:
-    """(g, ...) as a frame that owns its numbers; pandas' copy would also turn rows to columns, at thrice the cost."""
+    """(g, ...) as a frame that owns its numbers; pandas would also turn them, which takes twice as long."""
     own = np.array(values, order="C").reshape(len(keys), len(columns))
     return pd.DataFrame(own, index=keys, columns=columns, copy=False)
 

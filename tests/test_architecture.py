@@ -20,7 +20,7 @@ TREES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 BACKENDS = [name for name in TREES if name.startswith("backends/")]
-KERNELS = ["kernels.py", "loss_kernels.py"]
+KERNELS = ["kernels.py", "fast_kernels.py", "loss_kernels.py"]
 NUMERICS = [
     *("statistics.py", "inference.py", "quadratic.py", "activeset.py", "augmented.py", "doubledouble.py"),
     *("minimum.py", "minimizers.py"),
@@ -64,7 +64,7 @@ def test_kernels_import_only_their_decorator_and_array_types(name):
         "math",
         "numpy",
         "typing",
-        "gbreg._jit",
+        *("gbreg._jit", "gbreg._lanes"),
         *(f"gbreg.problem.{name}" for name in ("FloatArray", "IntArray", "BoolArray")),
     }
     if name != "kernels.py":
@@ -73,18 +73,19 @@ def test_kernels_import_only_their_decorator_and_array_types(name):
 
 
 def test_the_kept_code_is_of_all_kernels():
-    assert set(SOURCES) == {"_jit.py", "problem.py", *KERNELS}
+    assert set(SOURCES) == {"_jit.py", "_lanes.py", "problem.py", *KERNELS}
 
 
-def test_numba_is_imported_in_one_file_and_pandas_stays_out_of_the_numerics():
-    assert importers("numba") == {"_jit.py", "_cache.py"}
-    assert importers("pandas") & {*NUMERICS, "problem.py", "_jit.py"} == set()
+def test_numba_is_imported_in_few_files_and_pandas_stays_out_of_the_numerics():
+    assert importers("numba") == {"_jit.py", "_lanes.py", "_cache.py"}
+    assert importers("pandas") & {*NUMERICS, "problem.py", "_jit.py", "_lanes.py"} == set()
     assert importers("pandas") >= {"regression.py", "result.py"}  # the search does find it
 
 
 def test_dependencies_point_one_way():
     assert importers("gbreg.accessor") == {"__init__.py"}
-    assert importers("gbreg.kernels") <= {*BACKENDS, "loss_kernels.py"}
+    assert importers("gbreg.kernels") <= {*BACKENDS, *KERNELS}
+    assert importers("gbreg.fast_kernels") <= set(BACKENDS)
     assert importers("gbreg.loss_kernels") <= set(BACKENDS)
     frames = ("regression", "result", "layout", "keys", "numbering", "columns", "rows", "accessor", "spec")
     for name in ("problem.py", *NUMERICS):
@@ -136,7 +137,7 @@ def test_files_are_licensed_and_short(name):
     lines = (PACKAGE / name).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# SPDX-License-Identifier: MIT"
     # kernels: a kernel and those it calls in one file, for numba's cache
-    assert len(lines) <= {"kernels.py": 1850, "loss_kernels.py": 600}.get(name, 400)
+    assert len(lines) <= {"kernels.py": 1200, "fast_kernels.py": 950, "loss_kernels.py": 600}.get(name, 400)
 
 
 def test_import_loads_no_heavy_package_that_pandas_does_not():

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gbreg import kernels
-from gbreg._jit import compiled
+from gbreg import fast_kernels, kernels
+from gbreg._jit import compiled  # noqa: F401  (for REFERENCES)
 from gbreg.backends._numba import NumbaBackend
-from gbreg.backends._packed import FastScratch, Run, as_token
+from gbreg.backends._packed import FastScratch, Run, as_token, quiet
 from gbreg.problem import Estimates, FitOptions, Flag, Problem, Status, frozen
 
 
@@ -105,80 +108,116 @@ def test_median_is_exact(n, kind):
 
 def test_log_sum_survives_extreme_weights():
     w = np.array([[1e300, 1e-300, 2.0, 1e90, 1e90, 1e-99, 5e-324]]).T
-    assert kernels.log_sum(w, 0, len(w)) == pytest.approx(np.log(w).sum(), rel=1e-14)
-    assert kernels.log_sum(np.ones((5, 1)), 0, 5) == 0.0
+    assert fast_kernels.log_sum(w, 0, len(w)) == pytest.approx(np.log(w).sum(), rel=1e-14)
+    assert fast_kernels.log_sum(np.ones((5, 1)), 0, 5) == 0.0
 
 
 @pytest.mark.parametrize("n", [1, 4, 5, 12, 63, 64, 67, 131])
 def test_lanes_hold_every_row_once(n):
     """Sums over lanes against sums over rows, whatever is left over after whole blocks of lanes."""
-    problem = make_problem([3, n, 2], 2, 1, seed=n)
+    problem = make_problem([3, n, 2, 35], 2, 1, seed=n)
     f = FastScratch.make(2, 1, n)
     f.ref[:] = 0.25
-    kernels.sum_moments(problem.Z, 3, 3 + n, as_token(2), f.ref, f.D, f.S, f.moments)
-    D, w = problem.Z[3 : 3 + n, :3] - 0.25, problem.w[3 : 3 + n]
-    G = (D.T * w) @ D
-    want = [G[0, 0], G[1, 0], G[1, 1], *G[2], *(w @ D), w.sum()]
-    np.testing.assert_allclose(f.moments, want, rtol=1e-13, atol=1e-13)
+    f.lo[:], f.n[:] = problem.offsets[:-1], np.diff(problem.offsets)
+    lanes = (f.start, f.size, f.D, f.S, f.own, f.moments)
+    fast_kernels.sum_moments(problem.Z, f.lo, f.n, as_token(2), f.ref, *lanes)
+    for g in range(4):
+        rows = slice(problem.offsets[g], problem.offsets[g + 1])
+        D, w = problem.Z[rows, :3] - 0.25, problem.w[rows]
+        G = (D.T * w) @ D
+        want = [G[0, 0], G[1, 0], G[1, 1], *G[2], *(w @ D), w.sum()]
+        np.testing.assert_allclose(f.moments[:, g], want, rtol=1e-13, atol=1e-13)
 
 
+@quiet()  # lanes without rows divide by 0
+@pytest.mark.parametrize("lane", [0, 2])
 @pytest.mark.parametrize("k", [0, 1, 3])
-def test_stages_of_the_fast_path(k):
+@pytest.mark.parametrize("n", [fast_kernels.SHORT, fast_kernels.HEAD + 6])
+def test_stages_of_the_fast_path(n, k, lane):
     """Reference, moments, factor, inverse and gradient, each against its definition."""
-    n = 70  # more than HEAD
-    problem = make_problem([n], k, 2)
-    rows, w, token = problem.Z[:, :-1].T, problem.w, as_token(k)
+    problem = make_problem([11, n], k, 2)
+    lo, hi = problem.offsets[1:].tolist()
+    rows, w, token = problem.Z[lo:, :-1].T, problem.w[lo:], as_token(k)
     f = FastScratch.make(k, 2, n)
+    f.n[:] = [9, 0, 11, 5]
+    f.lo[lane], f.n[lane], f.rows[0, lane] = lo, n, n
+    lanes = (f.start, f.size, f.D, f.S, f.own)
 
-    kernels.set_reference(problem.Z, 0, n, True, f.D, f.S, f.ref)
-    head = kernels.HEAD
-    np.testing.assert_allclose(f.ref, np.average(rows[:, :head], axis=1, weights=w[:head]), rtol=1e-13)
-    kernels.sum_moments(problem.Z, 0, n, token, f.ref, f.D, f.S, f.moments)
-    assert kernels.centre(token, True, f.moments, f.mean, f.first)
+    def own(values, *shape):
+        return values[:, lane].reshape(shape or -1)
+
+    fast_kernels.set_reference(problem.Z, f.lo, f.n, *lanes, f.moments, f.ref)
+    head, ref = fast_kernels.HEAD, own(f.ref)
+    np.testing.assert_allclose(ref, np.average(rows[:, :head], axis=1, weights=w[:head]), rtol=1e-13)
+    fast_kernels.sum_moments(problem.Z, f.lo, f.n, token, f.ref, *lanes, f.moments)
+    fast_kernels.centre(token, True, f.moments, f.mean, f.first, f.near)
+    assert own(f.near) == [1.0]
     mean = np.average(rows, axis=1, weights=w)
-    np.testing.assert_allclose(f.ref + f.mean, mean, rtol=1e-13)
-    kernels.set_first(problem.Z, 0, True, f.ref, f.mean, f.first)
-    np.testing.assert_allclose(f.first, mean - rows[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(own(f.ref) + own(f.mean), mean, rtol=1e-13)
+    fast_kernels.set_first(problem.Z, f.lo, True, f.ref, f.mean, f.first)
+    np.testing.assert_allclose(own(f.first), mean - rows[:, 0], rtol=1e-12)
     C = rows - mean[:, None]
     G = (C * w) @ C.T
     want = [G[i, j] for i in range(k) for j in range(i + 1)]
     for q in range(2):
         want += [*G[k + q, :k], G[k + q, k + q]]
-    np.testing.assert_allclose(f.moments[: len(want)], want, rtol=1e-12, atol=1e-12)
-    assert f.moments[-1] == pytest.approx(w.sum(), rel=1e-14)
+    np.testing.assert_allclose(own(f.moments)[: len(want)], want, rtol=1e-12, atol=1e-12)
+    assert own(f.moments)[-1] == pytest.approx(w.sum(), rel=1e-14)
 
     run = Run.start(problem, FitOptions(min_nobs=k + 1), 1, no_progress)
-    smallest = kernels.factorise(
-        token, n, f.moments[-1], f.ref, f.mean, f.first, f.moments, f.factor, f.diag, run.settings
-    )
-    L = np.tril(f.factor, -1) + np.eye(k)
-    np.testing.assert_allclose((L * f.diag) @ L.T, G[:k, :k], rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(np.diag(f.factor) * f.diag, np.ones(k), rtol=1e-15)
-    assert smallest == pytest.approx(min(f.diag / np.diag(G)[:k], default=1.0), rel=1e-12)
+    about = (f.ref, f.mean, f.first, f.moments)
+    fast_kernels.factorise(token, f.rows, *about, f.factor, f.diag, f.smallest, run.settings)
+    factor, diag = own(f.factor, k, k), own(f.diag)
+    L = np.tril(factor, -1) + np.eye(k)
+    np.testing.assert_allclose((L * diag) @ L.T, G[:k, :k], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(np.diag(factor) * diag, np.ones(k), rtol=1e-15)
+    assert own(f.smallest)[0] == pytest.approx(min(diag / np.diag(G)[:k], default=1.0), rel=1e-12)
 
-    kernels.first_coef(token, f.mean, f.moments, f.factor, f.step, f.coef, f.start)
-    coef = np.linalg.solve(G[:k, :k], G[:k, k:]).T
-    np.testing.assert_allclose(f.coef, coef, rtol=1e-11)
-    np.testing.assert_allclose(f.start, mean[k:] - coef @ mean[:k] - f.ref[k:] + coef @ f.ref[:k], atol=1e-12)
+    fast_kernels.first_coef(token, f.mean, f.moments, f.factor, f.step, f.coef, f.there)
+    coef, ref = np.linalg.solve(G[:k, :k], G[:k, k:]).T, own(f.ref)
+    np.testing.assert_allclose(own(f.coef, 2, k), coef, rtol=1e-11)
+    there = mean[k:] - coef @ mean[:k] - ref[k:] + coef @ ref[:k]
+    np.testing.assert_allclose(own(f.there), there, atol=1e-12)
 
     f.coef[:] = 0.5  # anywhere: the gradient there, and one exact Newton step back
-    f.start[:] = 0.1
-    kernels.sum_residuals(problem.Z, 0, n, token, f.ref, f.coef, f.start, f.D, f.S, f.grad)
-    D = rows - f.ref[:, None]
-    r = D[k:] - f.start[:, None] - f.coef @ D[:k]
+    f.there[:] = 0.1
+    scratch = (f.start, f.size, f.D, f.S, f.own, f.own_coef, f.own_there)
+    fast_kernels.sum_residuals(problem.Z, f.lo, f.n, token, f.ref, f.coef, f.there, *scratch, f.grad)
+    D = rows - ref[:, None]
+    r = D[k:] - 0.1 - 0.5 * D[:k].sum(axis=0)
     want = [v for q in range(2) for v in (*(D[:k] @ (w * r[q])), w @ r[q], w @ r[q] ** 2)]
-    np.testing.assert_allclose(f.grad, want, rtol=1e-11, atol=1e-11)
-    kernels.refine(
-        token, True, f.moments[-1], f.mean, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss
-    )
-    np.testing.assert_allclose(f.coef, coef, rtol=1e-11)
+    np.testing.assert_allclose(own(f.grad), want, rtol=1e-11, atol=1e-11)
+    solved = (f.mean, f.moments, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss)
+    fast_kernels.refine(token, True, *solved)
+    np.testing.assert_allclose(own(f.coef, 2, k), coef, rtol=1e-11)
     resid = np.empty(n)
     for q in range(2):
         r = C[k + q] - coef[q] @ C[:k]
-        assert f.rss[q] == pytest.approx(w @ r**2, rel=1e-11)
+        assert f.rss[q, lane] == pytest.approx(w @ r**2, rel=1e-11)
         f.shift[q] = 0.0  # it was counted from the start that was changed above
-        kernels.final_residuals(problem.Z, 0, n, token, q, f.ref, f.mean, f.coef, f.shift, resid, 0)
+        fitted = (f.ref, f.mean, f.coef, f.shift)
+        fast_kernels.final_residuals(problem.Z, lo, hi, token, q, lane, *fitted, resid, 0)
         np.testing.assert_allclose(resid, r, atol=1e-12)
+
+
+def test_no_group_depends_on_those_beside_it():
+    """Four are fitted at once: short, long, empty, saturated, far from its first row, dependent, huge."""
+    sizes = [5, 0, 40, 7, 2, 32, 33, 3, 8, 8, 6, 300, 5]
+    problem = make_problem(sizes, 2, 2, seed=3)
+    Z, offsets = problem.Z.copy(), problem.offsets
+    Z[offsets[0], 0] += 1e6  # the first row is far from the mean
+    Z[offsets[8] : offsets[9], 1] = 3 * Z[offsets[8] : offsets[9], 0]
+    Z[offsets[9] : offsets[10], :-1] *= 1e200
+    Z[offsets[10] : offsets[11], 3] = 2.5
+    options = FitOptions(min_nobs=3)
+    whole = Problem(frozen(Z), offsets, n_predictors=2)
+    together = NumbaBackend(1).fit(whole, options, no_progress)
+    assert set(together.status.ravel().tolist()) == {0, 1, 2, 3, 4}
+    for g, size in enumerate(sizes):
+        rows = frozen(Z[offsets[g] : offsets[g + 1]])
+        alone = Problem(rows, frozen(np.array([0, size])), n_predictors=2)
+        got = NumbaBackend(1).fit(alone, options, no_progress)
+        assert_same_bits(got, together.of_groups(np.array([g])))
 
 
 @pytest.mark.parametrize("k", [2, 9])
@@ -254,16 +293,29 @@ def test_a_heavy_row_far_out_does_not_cancel_the_others():
     assert got.status[0, 0] == Status.OK
 
 
+REFERENCES = """
+from test_kernels import *
+
+fresh = compiled(fast_kernels.fit_groups.py_func)  # what comes from disk has no text
+fast_kernels.fit_groups = fresh
+NumbaBackend(1).fit(make_problem([5] * 10, 2, 1), FitOptions(min_nobs=3), no_progress)
+text = next(iter(fresh.inspect_llvm().values()))
+body = next(part for part in text.split("\\ndefine ") if part.count("NRT_incref") > 3)
+print(body.count("call void @NRT_incref"), fresh.py_func.__code__.co_argcount)
+"""
+
+
 @pytest.mark.compiled
-def test_fit_groups_counts_references_only_on_entry(monkeypatch):
-    """In the loop over groups their atomics once cost four times the arithmetic."""
-    problem = make_problem([5] * 10, 2, 1)
-    fresh = compiled(kernels.fit_groups.py_func)  # what comes from disk has no text
-    monkeypatch.setattr(kernels, "fit_groups", fresh)
-    NumbaBackend(1).fit(problem, FitOptions(min_nobs=3), no_progress)
-    text = next(iter(fresh.inspect_llvm().values()))
-    body = next(part for part in text.split("\ndefine ") if part.count("NRT_incref") > 3)
-    assert body.count("call void @NRT_incref") <= fresh.py_func.__code__.co_argcount
+def test_fit_groups_counts_references_only_on_entry():
+    """In the loop over groups their atomics once cost four times the arithmetic.
+
+    In a process of its own: here others have compiled the functions it calls for callers in Python,
+    and numba then keeps theirs.
+    """
+    command = [sys.executable, "-c", REFERENCES]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    references, arguments = map(int, done.stdout.split())
+    assert 0 < references <= arguments
 
 
 def test_mad_is_nan_when_not_asked_for():

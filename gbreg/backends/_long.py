@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gbreg import kernels
+from gbreg import fast_kernels, kernels
 from gbreg.backends._packed import ExtendedScratch, FastScratch, Run, lanes, quiet
 from gbreg.backends._ranges import run_tasks
 from gbreg.problem import FloatArray, IntArray
@@ -47,61 +47,77 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
     run.todo[g, 0] = 0
     run.P[g], run.T[g] = np.nan, np.nan
     logs = np.empty((len(edges) - 1, 1))
-    over_blocks(run, edges, lambda some, part: kernels.block_logs(run.Z, some, part), logs)
+    over_blocks(run, edges, lambda some, part: fast_kernels.block_logs(run.Z, some, part), logs)
     run.P[g, kernels.LOG_WSUM] = in_order(logs)[0]
     if s.force_extended:
         run.todo[g, 0] = kernels.ASKED
         return
     f = FastScratch.make(k, t, hi - lo if s.mad else 0)
+    f.lo[0], f.n[0], f.rows[:] = lo, hi - lo, hi - lo  # in the first lane
 
-    def summed(stage: Callable[..., None], total: FloatArray, *args: object) -> None:
+    def summed(stage: Callable[..., None], total: FloatArray, *args: FloatArray) -> None:
         parts = np.empty((len(edges) - 1, len(total)))
+        fixed = [in_all_lanes(values) for values in (f.ref, *args)]
 
         def blocks(some_edges: IntArray, some: FloatArray) -> None:
-            stage(run.Z, some_edges, token, f.ref, *args, *(lanes(len(a)) for a in (f.D, f.S)), some)
+            start, size = np.empty_like(f.start), np.empty_like(f.size)
+            scratch = (start, size, *(lanes(len(a)) for a in (f.D, f.S)))
+            stage(run.Z, some_edges, token, *fixed, *scratch, some)
 
         over_blocks(run, edges, blocks, parts)
-        total[:] = in_order(parts)
+        total[:, 0] = in_order(parts)
 
-    kernels.set_reference(run.Z, lo, hi, s.intercept, f.D, f.S, f.ref)
-    summed(kernels.block_moments, f.moments)
-    if not kernels.centre(token, s.intercept, f.moments, f.mean, f.first):
-        kernels.move_reference(1, f.first, f.ref)
-        summed(kernels.block_moments, f.moments)
-        kernels.centre(token, s.intercept, f.moments, f.mean, f.first)
-    kernels.set_first(run.Z, lo, s.intercept, f.ref, f.mean, f.first)
-    wsum = float(f.moments[-1])
-    smallest = kernels.factorise(token, hi - lo, wsum, f.ref, f.mean, f.first, f.moments, f.factor, f.diag, s)
-    if not smallest >= s.pivot:
+    f.ref[:] = 0.0
+    if s.intercept:
+        fast_kernels.set_reference(run.Z, f.lo, f.n, f.start, f.size, f.D, f.S, f.own, f.moments, f.ref)
+    summed(fast_kernels.block_moments, f.moments)
+    fast_kernels.centre(token, s.intercept, f.moments, f.mean, f.first, f.near)
+    if f.near[0, 0] == 0:
+        fast_kernels.move_reference(f.first, f.ref)
+        summed(fast_kernels.block_moments, f.moments)
+        fast_kernels.centre(token, s.intercept, f.moments, f.mean, f.first, f.near)
+    fast_kernels.set_first(run.Z, f.lo, s.intercept, f.ref, f.mean, f.first)
+    about = (f.ref, f.mean, f.first, f.moments)
+    fast_kernels.factorise(token, f.rows, *about, f.factor, f.diag, f.smallest, s)
+    if not f.smallest[0, 0] >= s.pivot:
         run.todo[g, 0] = kernels.ASKED
         return
     run.rank[g, 0] = k + s.intercept
-    kernels.first_coef(token, f.mean, f.moments, f.factor, f.step, f.coef, f.start)
-    summed(kernels.block_residuals, f.grad, f.coef, f.start)
-    kernels.refine(token, s.intercept, wsum, f.mean, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss)
-    shared = (f.ref, f.mean, f.moments, f.factor, f.step, f.inverse)
-    kernels.write_pattern(run.origin, g, token, s.intercept, wsum, smallest, *shared, run.P)
+    fast_kernels.first_coef(token, f.mean, f.moments, f.factor, f.step, f.coef, f.there)
+    summed(fast_kernels.block_residuals, f.grad, f.coef, f.there)
+    solved = (f.mean, f.moments, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss)
+    fast_kernels.refine(token, s.intercept, *solved)
+    shared = (f.smallest, f.ref, f.mean, f.moments, f.factor, f.step, f.inverse)
+    fast_kernels.write_pattern(run.origin, g, g, token, s.intercept, *shared, run.P)
     for q in range(t):
-        code = kernels.judge_target(
-            run.Z, lo, hi, token, q, s, wsum, float(f.rss[q]), f.ref, f.mean, f.first, f.moments, f.coef
-        )
+        fast_kernels.judge_target(token, q, s, f.rss, *about, f.coef, f.good, f.noise)
+        code = fast_kernels.decide(run.Z, lo, hi, token, q, 0, s.intercept, f.moments, f.good, f.noise)
         if code < 0:
             run.todo[g, 1 + q] = kernels.ASKED
             continue
-        rss = float(f.rss[q]) if code == kernels.OK else 0.0
-        fitted = (f.ref, f.mean, f.moments, f.coef, f.low, f.shift)
-        kernels.write_target(run.origin, g, q, token, s.intercept, rss, *fitted, run.T)
+        if code != kernels.OK:
+            f.rss[q] = 0.0
+        fitted = (f.rss, f.ref, f.mean, f.moments, f.coef, f.low, f.shift)
+        fast_kernels.write_target(run.origin, g, g, q, token, s.intercept, *fitted, run.targets)
         if s.mad:
-            run.T[g, q, kernels.MAD] = _long_deviation(run, edges, token, q, f) if rss > 0 else 0.0
+            left = f.rss[q, 0] > 0
+            run.T[g, q, kernels.MAD] = _long_deviation(run, edges, token, q, f) if left else 0.0
         run.status[g, q] = code % 16
         run.flags[g, q] = code // 16
+
+
+def in_all_lanes(values: FloatArray) -> FloatArray:
+    """What the first lane has, in all of them."""
+    own = lanes(len(values))
+    own[:] = values[:, :1]
+    return own
 
 
 def _long_deviation(run: Run, edges: IntArray, token: object, q: int, f: FastScratch) -> float:
     lo = int(edges[0])
 
     def blocks(some: IntArray) -> None:
-        kernels.block_deviations(run.Z, some, token, q, f.ref, f.mean, f.coef, f.shift, f.resid, lo)
+        fast_kernels.block_deviations(run.Z, some, token, q, f.ref, f.mean, f.coef, f.shift, f.resid, lo)
 
     over_blocks(run, edges, blocks)
     return float(kernels.median_deviation(f.resid, int(edges[-1]) - lo))

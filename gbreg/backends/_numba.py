@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gbreg import kernels, loss_kernels
+from gbreg import fast_kernels, kernels, loss_kernels
 from gbreg.backends import Progress
 from gbreg.backends._long import extend_long_group, fit_long_group
 from gbreg.backends._packed import LONG_ROWS, ExtendedScratch, FastScratch, Run, as_token, quiet
@@ -50,11 +50,11 @@ class NumbaBackend:
         room = int(min(run.sizes.max(initial=0), LONG_ROWS)) if options.mad else 0
 
         def fast(g0: int, g1: int) -> None:
-            results = (run.P, run.T, run.status, run.flags, run.rank, run.todo)
+            results = (run.P, run.targets, run.status, run.flags, run.rank, run.todo)
             scratch = FastScratch.make(k, t, room)
             arguments: list[Any] = [*run.data, g0, g1, token, run.settings, *scratch, *results]
             with quiet():
-                kernels.fit_groups(*arguments)
+                fast_kernels.fit_groups(*arguments)
 
         map_ranges(fast, problem, RANGE_ROWS, run.threads, progress)
         if run.todo.any():

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gbreg import kernels
-from gbreg._jit import LANES
+from gbreg._lanes import LANES
 from gbreg.backends import Progress
 from gbreg.problem import LIMITS, Estimates, FitOptions, FloatArray, IntArray, Problem
 
@@ -43,7 +43,7 @@ class Run:
         p = k + options.intercept
         origin = problem.origin
         if origin is None:
-            origin = np.empty((0, k + t))
+            origin = np.zeros((1, k + t))
             origin.flags.writeable = False  # the type the kernels are compiled for
         settings = kernels.Settings(
             intercept=options.intercept,
@@ -79,6 +79,11 @@ class Run:
     @property
     def data(self) -> tuple[FloatArray, IntArray, FloatArray]:
         return self.Z, self.offsets, self.origin
+
+    @property
+    def targets(self) -> FloatArray:
+        """(g, ...) T, targets side by side."""
+        return self.T.reshape(len(self.T), -1)
 
     @property
     def sizes(self) -> IntArray:
@@ -137,13 +142,25 @@ def lanes(rows: int) -> FloatArray:
 
 
 class FastScratch(NamedTuple):
-    """Scratch of the fast path, in the order `kernels.fit_groups` takes it."""
+    """Scratch of the fast path, in the order `fast_kernels.fit_groups` takes it."""
 
+    lo: IntArray
+    n: IntArray
+    start: IntArray
+    size: IntArray
+    rows: FloatArray
+    near: FloatArray
+    smallest: FloatArray
+    good: FloatArray
+    noise: FloatArray
     ref: FloatArray
     mean: FloatArray
     first: FloatArray
     D: FloatArray
     S: FloatArray
+    own: FloatArray
+    own_coef: FloatArray
+    own_there: FloatArray
     moments: FloatArray
     factor: FloatArray
     diag: FloatArray
@@ -151,7 +168,7 @@ class FastScratch(NamedTuple):
     step: FloatArray
     coef: FloatArray
     low: FloatArray
-    start: FloatArray
+    there: FloatArray
     shift: FloatArray
     grad: FloatArray
     rss: FloatArray
@@ -161,25 +178,19 @@ class FastScratch(NamedTuple):
     def make(cls, k: int, t: int, rows: int) -> FastScratch:
         c = k + t
         width = k * (k + 1) // 2 + t * (k + 1) + c + 1
-        return cls(
-            ref=np.empty(c),
-            mean=np.empty(c),
-            first=np.empty(c),
-            D=lanes(c + 1),
-            S=lanes(max(width, t * (k + 2))),
-            moments=np.empty(width),
-            factor=np.empty((k, k)),
-            diag=np.empty(k),
-            inverse=np.empty((k, k)),
-            step=np.empty(k),
-            coef=np.empty((t, k)),
-            low=np.empty((t, k)),
-            start=np.empty(t),
-            shift=np.empty(t),
-            grad=np.empty(t * (k + 2)),
-            rss=np.empty(t),
-            resid=np.empty(rows),
-        )
+        gradients = t * (k + 2)
+        heights = {"D": c + 1, "S": max(width, gradients), "moments": width, "grad": gradients}
+        heights |= dict.fromkeys(("rows", "near", "smallest"), 1)
+        heights |= dict.fromkeys(("ref", "mean", "first", "own"), c)
+        heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss"), t)
+        heights |= dict.fromkeys(("coef", "low", "own_coef"), t * k)
+        heights |= {"factor": k * k, "inverse": k * k, "diag": k, "step": k}
+        memory = lanes(sum(heights.values()))
+        made: dict[str, Any] = {"resid": np.empty(rows)}
+        for name, end in zip(heights, np.cumsum(list(heights.values())).tolist(), strict=True):
+            made[name] = memory[end - heights[name] : end]
+        made |= zip(("lo", "n", "start", "size"), np.zeros((4, LANES), dtype=np.int64), strict=True)
+        return cls(**made)
 
 
 class ExtendedScratch(NamedTuple):

@@ -1,0 +1,925 @@
+# SPDX-License-Identifier: MIT
+"""The fast path: plain float64, four groups at a time.
+
+What a group has is a lane, a column of arrays (..., LANES), and all arithmetic is that of lanes.
+Groups of up to SHORT rows are read together, row by row; a longer one takes all lanes for itself, LANES
+rows at a time, row i always in lane i % LANES. A row that is not there has weight 0. Sums depend
+on nothing but the rows of the group. Inputs and outputs are those of `gbreg.kernels`.
+
+An array that is last used on one side of a branch keeps its reference count: variables here end after
+loops or at the end of functions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gbreg._jit import entry, inlined, kernel
+from gbreg._lanes import (
+    LANES,
+    beside,
+    gather,
+    lane_sum,
+    load,
+    magnitudes,
+    scatter,
+    spread,
+    sqrts,
+    store,
+    where,
+)
+from gbreg.kernels import (
+    ASKED,
+    CENTER,
+    CONSTANT_TARGET,
+    LEVEL,
+    LOG_WSUM,
+    LONG,
+    MAD,
+    NO_DATA,
+    OK,
+    PARAMS,
+    PERFECT_FIT,
+    PIVOT,
+    RESID_NORM,
+    SATURATED,
+    SMALLEST_NORMAL,
+    TARGET_NORM,
+    TOO_FEW_ROWS,
+    WSUM,
+    Settings,
+    median_deviation,
+    two_product,
+    two_sum,
+)
+from gbreg.problem import FloatArray, IntArray
+
+SHORT = 32  # rows of the longest groups that are read four at a time
+HEAD = 64  # rows of longer ones whose mean is the reference; a multiple of LANES
+CANCELLED = 0.5  # least centred over uncentred sum of squares before the reference is moved
+
+
+@inlined
+def log_sum(Z: FloatArray, lo: int, hi: int) -> float:
+    """Sum of the logarithms of the weights, with few logarithms."""
+    c = Z.shape[1] - 1
+    total = 0.0
+    product = 1.0
+    for i in range(lo, hi):
+        w = Z[i, c]
+        if 1e-100 <= w <= 1e100:
+            product *= w
+            if not (1e-100 <= product <= 1e100):
+                total += math.log(product)
+                product = 1.0
+        else:
+            total += math.log(w)
+    if product != 1.0:
+        total += math.log(product)
+    return total
+
+
+@inlined
+def set_lanes(lo: IntArray, n: IntArray, start: IntArray, size: IntArray) -> int:
+    """Each short group to its lane: first rows into start, numbers of rows into size; returns the most rows.
+
+    lo, n (LANES,) are the first rows and sizes of the groups, size 0 of those that are not read.
+    """
+    longest = 0
+    for m in range(LANES):
+        short = 0 < n[m] <= SHORT
+        start[m] = lo[m] if short else 1  # the row before it is there
+        size[m] = n[m] if short else 0
+        longest = max(longest, size[m])
+    return longest
+
+
+@inlined
+def deal_rows(lo: int, n: int, start: IntArray, size: IntArray) -> None:
+    """The rows of one group to all lanes."""
+    for m in range(LANES):
+        start[m] = lo + m
+        size[m] = n - m
+
+
+@inlined
+def load_rows(Z: FloatArray, start: IntArray, size: IntArray, i: int, ref: FloatArray, D: FloatArray) -> None:
+    """Row i of each lane, less ref, into D (c + 1, LANES); weights into its last row."""
+    c = ref.shape[0]
+    r0 = start[0] + min(i, size[0] - 1)
+    r1 = start[1] + min(i, size[1] - 1)
+    r2 = start[2] + min(i, size[2] - 1)
+    r3 = start[3] + min(i, size[3] - 1)
+    for j in range(c):
+        store(D, j, gather(Z, r0, r1, r2, r3, j) - load(ref, j))
+    sizes = beside(float(size[0]), float(size[1]), float(size[2]), float(size[3]))
+    store(D, c, where(sizes > float(i), gather(Z, r0, r1, r2, r3, c), 0.0))
+
+
+@inlined
+def clear_lanes(S: FloatArray, size: int) -> None:
+    for a in range(size):
+        store(S, a, 0.0)
+
+
+@inlined
+def increase(S: FloatArray, a: int, v: Any) -> None:
+    store(S, a, load(S, a) + v)
+
+
+@inlined
+def copy_lane(A: FloatArray, lane: int, own: FloatArray) -> None:
+    """What one lane has, to all."""
+    for a in range(A.shape[0]):
+        store(own, a, spread(A[a, lane]))
+
+
+@inlined
+def sum_lanes(S: FloatArray, size: int, lane: int, sums: FloatArray) -> None:
+    """The sums over all lanes of S to one of sums."""
+    for a in range(size):
+        sums[a, lane] = lane_sum(load(S, a))
+
+
+@kernel
+def add_head(
+    Z: FloatArray,
+    start: IntArray,
+    size: IntArray,
+    longest: int,
+    step: int,
+    ref: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
+) -> None:
+    """Weighted sums of the columns, less ref, and of the weights: S (c + 1,)."""
+    c = ref.shape[0]
+    clear_lanes(S, c + 1)
+    for i in range(0, longest, step):
+        load_rows(Z, start, size, i, ref, D)
+        w = load(D, c)
+        for j in range(c):
+            increase(S, j, load(D, j) * w)
+        increase(S, c, w)
+
+
+@inlined
+def set_reference(
+    Z: FloatArray,
+    lo: IntArray,
+    n: IntArray,
+    start: IntArray,
+    size: IntArray,
+    D: FloatArray,
+    S: FloatArray,
+    own: FloatArray,
+    sums: FloatArray,
+    ref: FloatArray,
+) -> None:
+    """The weighted mean of the first HEAD rows into ref (c,): centred about it, little cancels."""
+    c = ref.shape[0]
+    for j in range(c):
+        store(ref, j, gather(Z, lo[0], lo[1], lo[2], lo[3], j))
+    add_head(Z, start, size, set_lanes(lo, n, start, size), 1, ref, D, sums)
+    for m in range(LANES):
+        if n[m] > SHORT:
+            deal_rows(lo[m], min(n[m], HEAD), start, size)
+            copy_lane(ref, m, own)
+            add_head(Z, start, size, size[0], LANES, own, D, S)
+            sum_lanes(S, c + 1, m, sums)
+    for j in range(c):
+        store(ref, j, load(ref, j) + load(sums, j) / load(sums, c))
+
+
+@inlined
+def centre(
+    token: Any, intercept: bool, moments: FloatArray, mean: FloatArray, away: FloatArray, near: FloatArray
+) -> None:
+    """Means about the reference, and cross products about the mean; near (1,) is 0 if some have cancelled.
+
+    ``away`` (c,) is the mean where they have, else 0: each column by itself, so that targets do
+    not depend on each other.
+    """
+    k = len(token)
+    c = mean.shape[0]
+    base = k * (k + 1) // 2 + (c - k) * (k + 1)
+    store(near, 0, 1.0)
+    for j in range(c):
+        store(mean, j, load(moments, base + j) / load(moments, base + c) if intercept else spread(0.0))
+    if intercept:
+        a = 0
+        for j in range(c):
+            total = load(moments, base + j)
+            stop = j if j < k else k
+            for m in range(stop):
+                store(moments, a + m, load(moments, a + m) - total * load(mean, m))
+            before = load(moments, a + stop)
+            after = before - total * load(mean, j)
+            store(moments, a + stop, after)
+            fine = after >= before * CANCELLED
+            store(away, j, where(fine, 0.0, load(mean, j)))
+            store(near, 0, where(fine, load(near, 0), 0.0))
+            a += stop + 1
+
+
+@inlined
+def move_reference(away: FloatArray, ref: FloatArray) -> None:
+    """To the mean, once that is known, where it is far away."""
+    for j in range(ref.shape[0]):
+        store(ref, j, load(ref, j) + load(away, j))
+
+
+@inlined
+def set_first(
+    Z: FloatArray, lo: IntArray, intercept: bool, ref: FloatArray, mean: FloatArray, first: FloatArray
+) -> None:
+    """How far the mean is from the first row."""
+    for j in range(ref.shape[0]):
+        row = gather(Z, lo[0], lo[1], lo[2], lo[3], j)
+        store(first, j, (load(ref, j) - row) + load(mean, j) if intercept else spread(0.0))
+
+
+@kernel
+def add_moments(
+    Z: FloatArray,
+    start: IntArray,
+    size: IntArray,
+    longest: int,
+    step: int,
+    token: Any,
+    ref: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
+) -> None:
+    """Cross products about ref, then weighted sums of the columns, then of the weights, into S."""
+    k = len(token)
+    c = ref.shape[0]
+    base = k * (k + 1) // 2 + (c - k) * (k + 1)
+    clear_lanes(S, base + c + 1)
+    for i in range(0, longest, step):
+        load_rows(Z, start, size, i, ref, D)
+        w = load(D, c)
+        a = 0
+        for j in range(k):
+            v = load(D, j) * w
+            increase(S, base + j, v)
+            for m in range(j + 1):
+                increase(S, a + m, v * load(D, m))
+            a += j + 1
+        for q in range(k, c):
+            y = load(D, q)
+            v = y * w
+            increase(S, base + q, v)
+            for m in range(k):
+                increase(S, a + m, v * load(D, m))
+            increase(S, a + k, v * y)
+            a += k + 1
+        increase(S, base + c, w)
+
+
+@inlined
+def sum_moments(
+    Z: FloatArray,
+    lo: IntArray,
+    n: IntArray,
+    token: Any,
+    ref: FloatArray,
+    start: IntArray,
+    size: IntArray,
+    D: FloatArray,
+    S: FloatArray,
+    own: FloatArray,
+    moments: FloatArray,
+) -> None:
+    """What `add_moments` says, of each group."""
+    add_moments(Z, start, size, set_lanes(lo, n, start, size), 1, token, ref, D, moments)
+    for m in range(LANES):
+        if n[m] > SHORT:
+            deal_rows(lo[m], n[m], start, size)
+            copy_lane(ref, m, own)
+            add_moments(Z, start, size, n[m], LANES, token, own, D, S)
+            sum_lanes(S, moments.shape[0], m, moments)
+
+
+@inlined
+def factorise(
+    token: Any,
+    rows: FloatArray,
+    ref: FloatArray,
+    mean: FloatArray,
+    first: FloatArray,
+    moments: FloatArray,
+    factor: FloatArray,
+    diag: FloatArray,
+    smallest: FloatArray,
+    s: Settings,
+) -> None:
+    """S = L D L' with unit lower L; smallest (1,) is the least pivot relative to its S_jj.
+
+    On the diagonal of ``factor`` (k k,) are the reciprocals of D: divisions are slow. rows (1,) are the
+    sizes of the groups.
+
+    NaN where the fast path must not go on: sums out of range, a pivot that is not
+    positive, a first row so far out that it is another kind of number, or a column so nearly
+    constant that rounding of the data may be all that varies.
+    """
+    k = len(token)
+    wsum = load(moments, moments.shape[0] - 1)
+    n = load(rows, 0)
+    least = where((wsum > s.tiny) & (wsum < s.huge), 1.0, math.nan)
+    a = 0
+    for i in range(k):
+        for j in range(i):
+            v = load(moments, a + j)
+            for m in range(j):
+                v -= load(factor, i * k + m) * load(diag, m) * load(factor, j * k + m)
+            store(factor, i * k + j, v * load(factor, j * k + j))
+        own = load(moments, a + i)
+        v = load(moments, a + i)
+        for m in range(i):
+            v -= load(factor, i * k + m) * load(diag, m) * load(factor, i * k + m)  # L alone may be tiny
+        store(diag, i, v)
+        store(factor, i * k + i, 1.0 / v)
+        center = (load(ref, i) + load(mean, i)) * s.rank
+        distance = load(first, i)
+        fine = own * s.pivot > n * (wsum * center * center + own * (s.rank * s.rank))
+        fine &= own > wsum * s.spread * distance * distance
+        fine &= (own > s.tiny) & (own < s.huge) & (v > 0.0)
+        ratio = v / own
+        least = where(fine, where(ratio < least, ratio, least), math.nan)
+        a += i + 1
+    store(smallest, 0, least)
+
+
+@inlined
+def solve(token: Any, factor: FloatArray, v: FloatArray) -> None:
+    """Solve L D L' x = v (k,) in place."""
+    k = len(token)
+    for j in range(k):
+        x = load(v, j)
+        for m in range(j):
+            x -= load(factor, j * k + m) * load(v, m)
+        store(v, j, x)
+    for j in range(k):
+        store(v, j, load(v, j) * load(factor, j * k + j))
+    for j in range(k - 1, -1, -1):
+        x = load(v, j)
+        for m in range(j + 1, k):
+            x -= load(factor, m * k + j) * load(v, m)
+        store(v, j, x)
+
+
+@inlined
+def first_coef(
+    token: Any,
+    mean: FloatArray,
+    moments: FloatArray,
+    factor: FloatArray,
+    step: FloatArray,
+    coef: FloatArray,
+    start: FloatArray,
+) -> None:
+    """Coefficients (t k,) and fitted values at the reference, (t,): before refinement."""
+    k = len(token)
+    a = k * (k + 1) // 2
+    for q in range(start.shape[0]):
+        for j in range(k):
+            store(step, j, load(moments, a + j))
+        solve(token, factor, step)
+        there = load(mean, k + q)
+        for j in range(k):
+            store(coef, q * k + j, load(step, j))
+            there -= load(step, j) * load(mean, j)
+        store(start, q, there)
+        a += k + 1
+
+
+@kernel
+def add_residuals(
+    Z: FloatArray,
+    start: IntArray,
+    size: IntArray,
+    longest: int,
+    step: int,
+    token: Any,
+    ref: FloatArray,
+    coef: FloatArray,
+    there: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
+) -> None:
+    """For each target, products of the weighted residuals with the predictors, with 1 and r, into S."""
+    k = len(token)
+    c = ref.shape[0]
+    clear_lanes(S, there.shape[0] * (k + 2))
+    for i in range(0, longest, step):
+        load_rows(Z, start, size, i, ref, D)
+        w = load(D, c)
+        a = 0
+        for q in range(c - k):
+            r = load(D, k + q) - load(there, q)
+            for j in range(k):
+                r -= load(coef, q * k + j) * load(D, j)
+            v = r * w
+            for j in range(k):
+                increase(S, a + j, v * load(D, j))
+            increase(S, a + k, v)
+            increase(S, a + k + 1, v * r)
+            a += k + 2
+
+
+@inlined
+def sum_residuals(
+    Z: FloatArray,
+    lo: IntArray,
+    n: IntArray,
+    token: Any,
+    ref: FloatArray,
+    coef: FloatArray,
+    there: FloatArray,
+    start: IntArray,
+    size: IntArray,
+    D: FloatArray,
+    S: FloatArray,
+    own: FloatArray,
+    own_coef: FloatArray,
+    own_there: FloatArray,
+    grad: FloatArray,
+) -> None:
+    """What `add_residuals` says, of each group."""
+    add_residuals(Z, start, size, set_lanes(lo, n, start, size), 1, token, ref, coef, there, D, grad)
+    for m in range(LANES):
+        if n[m] > SHORT:
+            deal_rows(lo[m], n[m], start, size)
+            copy_lane(ref, m, own)
+            copy_lane(coef, m, own_coef)
+            copy_lane(there, m, own_there)
+            add_residuals(Z, start, size, n[m], LANES, token, own, own_coef, own_there, D, S)
+            sum_lanes(S, grad.shape[0], m, grad)
+
+
+@inlined
+def refine(
+    token: Any,
+    intercept: bool,
+    mean: FloatArray,
+    moments: FloatArray,
+    factor: FloatArray,
+    grad: FloatArray,
+    step: FloatArray,
+    coef: FloatArray,
+    low: FloatArray,
+    shift: FloatArray,
+    rss: FloatArray,
+) -> None:
+    """One Newton step from the residuals; low (t k,) keeps what rounding takes from the coefficients.
+
+    shift (t,) is the fitted value at the mean, minus the mean of the target. The residual sum of
+    squares is a parabola about its minimum, so rss (t,) after the step is that before, less
+    step' gradient: rounding errors, nothing cancels.
+    """
+    k = len(token)
+    wsum = load(moments, moments.shape[0] - 1)
+    a = 0
+    for q in range(shift.shape[0]):
+        total = load(grad, a + k)
+        moved = total / wsum if intercept else spread(0.0)
+        store(shift, q, moved)
+        left = load(grad, a + k + 1) - moved * total
+        for j in range(k):
+            store(grad, a + j, load(grad, a + j) - load(mean, j) * total)
+            store(step, j, load(grad, a + j))
+        solve(token, factor, step)
+        for j in range(k):
+            left -= load(step, j) * load(grad, a + j)
+            h, e = two_sum(load(coef, q * k + j), load(step, j))
+            store(coef, q * k + j, h)
+            store(low, q * k + j, e)
+        store(rss, q, left)
+        a += k + 2
+
+
+@inlined
+def final_residuals(
+    Z: FloatArray,
+    lo: int,
+    hi: int,
+    token: Any,
+    q: int,
+    lane: int,
+    ref: FloatArray,
+    mean: FloatArray,
+    coef: FloatArray,
+    shift: FloatArray,
+    resid: FloatArray,
+    place: int,
+) -> None:
+    """Residuals of a target of the group in that lane at the final coefficients."""
+    k = len(token)
+    for i in range(lo, hi):
+        r = ((Z[i, k + q] - ref[k + q, lane]) - mean[k + q, lane]) - shift[q, lane]
+        for j in range(k):
+            r -= coef[q * k + j, lane] * ((Z[i, j] - ref[j, lane]) - mean[j, lane])
+        resid[place + i - lo] = r
+
+
+@kernel
+def all_equal(Z: FloatArray, column: int, lo: int, hi: int, value: float) -> bool:
+    same = True
+    for i in range(lo, hi):
+        same = same and Z[i, column] == value
+    return same
+
+
+@inlined
+def spots(origin: FloatArray, g: int, last: int, column: int, value: Any) -> Any:
+    """`spot` of the lanes."""
+    last = min(last, origin.shape[0] - 1)
+    return value + gather(origin, min(g, last), min(g + 1, last), min(g + 2, last), min(g + 3, last), column)
+
+
+@inlined
+def write_pattern(
+    origin: FloatArray,
+    g: int,
+    last: int,
+    token: Any,
+    intercept: bool,
+    smallest: FloatArray,
+    ref: FloatArray,
+    mean: FloatArray,
+    moments: FloatArray,
+    factor: FloatArray,
+    step: FloatArray,
+    inverse: FloatArray,
+    P: FloatArray,
+) -> None:
+    """What the targets share, into P[g] to P[last]; inverse (k k,) is scratch."""
+    k = len(token)
+    first = 1 if intercept else 0
+    norm = CENTER + k
+    xcorr = norm + k
+    root = xcorr + k * (k - 1) // 2
+    slope = root + first
+    corr = slope + k
+    wsum = load(moments, moments.shape[0] - 1)
+    scatter(P, g, last, WSUM, wsum)
+    scatter(P, g, last, PIVOT, load(smallest, 0))
+    a = 0
+    for i in range(k):
+        scatter(P, g, last, CENTER + i, load(ref, i) + load(mean, i))
+        own = sqrts(load(moments, a + i))
+        scatter(P, g, last, norm + i, own)
+        unit = 1.0 / own
+        store(step, i, unit)
+        for j in range(i):
+            scatter(P, g, last, xcorr, load(moments, a + j) * unit * load(step, j))
+            xcorr += 1
+        a += i + 1
+    for j in range(k):
+        for i in range(k):
+            store(step, i, 1.0 if i == j else 0.0)
+        solve(token, factor, step)
+        for i in range(k):
+            store(inverse, i * k + j, load(step, i))
+    spread_out = 1.0 / wsum
+    for i in range(k if intercept else 0):
+        v = spread(0.0)
+        for j in range(k):
+            v += load(inverse, i * k + j) * spots(origin, g, last, j, load(ref, j) + load(mean, j))
+        store(step, i, v)
+        spread_out += v * spots(origin, g, last, i, load(ref, i) + load(mean, i))
+    spread_out = sqrts(spread_out)
+    if intercept:
+        scatter(P, g, last, root, spread_out)
+    spread_out = -1.0 / spread_out
+    for i in range(k):
+        own = sqrts(load(inverse, i * k + i))
+        scatter(P, g, last, slope + i, own)
+        unit = 1.0 / own
+        store(inverse, i * k + i, unit)
+        if intercept:
+            scatter(P, g, last, corr, load(step, i) * spread_out * unit)
+            corr += 1
+        for j in range(i):
+            scatter(P, g, last, corr, load(inverse, i * k + j) * unit * load(inverse, j * k + j))
+            corr += 1
+
+
+@inlined
+def judge_target(
+    token: Any,
+    q: int,
+    s: Settings,
+    rss: FloatArray,
+    ref: FloatArray,
+    mean: FloatArray,
+    first: FloatArray,
+    moments: FloatArray,
+    coef: FloatArray,
+    good: FloatArray,
+    noise: FloatArray,
+) -> None:
+    """Whether numbers of the target are in range, good (t,), and residuals too small, noise (t,): 1 or 0."""
+    k = len(token)
+    column = k + q
+    wsum = load(moments, moments.shape[0] - 1)
+    tss = load(moments, k * (k + 1) // 2 + q * (k + 1) + k)
+    left = load(rss, q)
+    level = load(ref, column) + load(mean, column)
+    far = load(first, column)
+    size = sqrts(level * level + tss / wsum)  # of the terms: far below it, residuals are rounding noise
+    fine = (left < math.inf) & (tss > s.tiny) & (tss < s.huge) & (tss > wsum * s.spread * far * far)
+    a = 0
+    for j in range(k):
+        b = magnitudes(load(coef, q * k + j))
+        center = load(ref, j) + load(mean, j)
+        size += b * sqrts(center * center + load(moments, a + j) / wsum)
+        fine &= (b == 0.0) | ((b >= SMALLEST_NORMAL) & (b < math.inf))
+        a += j + 1
+    least = sqrts(where(left > 0.0, left, 0.0) / wsum)
+    store(good, q, where(fine, 1.0, 0.0))
+    store(noise, q, where((left < tss * s.rss) | (least <= size * s.perfect), 1.0, 0.0))
+
+
+@inlined
+def decide(
+    Z: FloatArray,
+    lo: int,
+    hi: int,
+    token: Any,
+    q: int,
+    lane: int,
+    intercept: bool,
+    moments: FloatArray,
+    good: FloatArray,
+    noise: FloatArray,
+) -> int:
+    """Status and flags of a target, ``status + 16 * flags``; -1 if it needs the extended path."""
+    k = len(token)
+    column = k + q
+    saturated = hi - lo == (k + 1 if intercept else k)
+    flat = moments[k * (k + 1) // 2 + q * (k + 1) + k, lane] == 0.0
+    first = Z[lo, column]
+    same = all_equal(Z, column, lo, hi if flat else lo, first if intercept else 0.0)
+    constant = flat and same
+    fine = good[q, lane] == 1.0
+    small = noise[q, lane] == 1.0
+    code = SATURATED if saturated else OK
+    if constant:
+        code += 16 * (CONSTANT_TARGET if saturated else CONSTANT_TARGET | PERFECT_FIT)
+    elif not fine or (small and not saturated):
+        code = -1
+    return code
+
+
+@inlined
+def write_target(
+    origin: FloatArray,
+    g: int,
+    last: int,
+    q: int,
+    token: Any,
+    intercept: bool,
+    rss: FloatArray,
+    ref: FloatArray,
+    mean: FloatArray,
+    moments: FloatArray,
+    coef: FloatArray,
+    low: FloatArray,
+    shift: FloatArray,
+    T: FloatArray,
+) -> None:
+    """Coefficients and norms of one target into T[g] to T[last], which has the targets side by side.
+
+    The intercept is summed with the parts that rounding took (Ogita, Rump, Oishi 2005), so
+    that it is as good as the slopes when it is small beside the data.
+    """
+    k = len(token)
+    column = k + q
+    slope = PARAMS + 1 if intercept else PARAMS
+    own = q * (slope + k)
+    level, level_low = two_sum(load(ref, column), load(mean, column))
+    level, e = two_sum(level, load(shift, q))
+    level_low += e
+    total, total_low = spread(0.0), spread(0.0)  # coef * center, as the caller's values
+    for j in range(k):
+        b = load(coef, q * k + j)
+        scatter(T, g, last, own + slope + j, b)
+        center, rest = two_sum(load(ref, j), load(mean, j))
+        level_low -= b * rest  # the level is the value at the rounded center
+        there = spots(origin, g, last, j, center)
+        h, e = two_product(b, there)
+        total_low += e + load(low, q * k + j) * there
+        total, e = two_sum(total, h)
+        total_low += e
+    scatter(T, g, last, own + LEVEL, level + level_low if intercept else spread(0.0))
+    h, e = two_sum(level, -total)
+    constant = spots(origin, g, last, column, h + (e + (level_low - total_low)))
+    if intercept:
+        scatter(T, g, last, own + PARAMS, constant)
+    left = load(rss, q)
+    scatter(T, g, last, own + TARGET_NORM, sqrts(load(moments, k * (k + 1) // 2 + q * (k + 1) + k)))
+    scatter(T, g, last, own + RESID_NORM, sqrts(where(left > 0.0, left, 0.0)))
+
+
+@inlined
+def forget(g: int, P: FloatArray, T: FloatArray) -> None:
+    P[g, :] = math.nan
+    T[g, :] = math.nan
+
+
+@entry
+def fit_groups(
+    Z: FloatArray,
+    offsets: IntArray,
+    origin: FloatArray,
+    g0: int,
+    g1: int,
+    token: Any,
+    s: Settings,
+    lo: IntArray,
+    n: IntArray,
+    start: IntArray,
+    size: IntArray,
+    rows: FloatArray,
+    near: FloatArray,
+    smallest: FloatArray,
+    good: FloatArray,
+    noise: FloatArray,
+    ref: FloatArray,
+    mean: FloatArray,
+    first: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
+    own: FloatArray,
+    own_coef: FloatArray,
+    own_there: FloatArray,
+    moments: FloatArray,
+    factor: FloatArray,
+    diag: FloatArray,
+    inverse: FloatArray,
+    step: FloatArray,
+    coef: FloatArray,
+    low: FloatArray,
+    there: FloatArray,
+    shift: FloatArray,
+    grad: FloatArray,
+    rss: FloatArray,
+    resid: FloatArray,
+    P: FloatArray,
+    T: FloatArray,
+    status: Any,
+    flags: Any,
+    rank: IntArray,
+    todo: Any,
+) -> None:
+    """The fast path of groups g0:g1; what it cannot do is noted in ``todo``."""
+    k = len(token)
+    t = there.shape[0]
+    p = k + 1 if s.intercept else k
+    width = PARAMS + p
+    for g in range(g0, g1, LANES):
+        last = min(g + LANES, g1) - 1
+        read = 0
+        for m in range(LANES):
+            i = min(g + m, last)
+            n[m] = offsets[i + 1] - offsets[i] if g + m <= last and not s.force_extended else 0
+            n[m] = n[m] if s.min_nobs <= n[m] <= s.long_rows else 0
+            lo[m] = offsets[i] if n[m] > 0 else 0
+            rows[0, m] = n[m]
+            read += n[m]
+        store(smallest, 0, math.nan)
+        if read > 0:
+            clear_lanes(ref, ref.shape[0])
+            if s.intercept:
+                set_reference(Z, lo, n, start, size, D, S, own, moments, ref)
+            again = True
+            for attempt in range(2):  # again about the mean, if the first rows were far from it
+                if again:
+                    if attempt > 0:
+                        move_reference(first, ref)
+                    sum_moments(Z, lo, n, token, ref, start, size, D, S, own, moments)
+                    centre(token, s.intercept, moments, mean, first, near)
+                    again = False
+                    for m in range(LANES):
+                        again = again or (n[m] > 0 and near[0, m] == 0.0)
+            set_first(Z, lo, s.intercept, ref, mean, first)
+            factorise(token, rows, ref, mean, first, moments, factor, diag, smallest, s)
+            first_coef(token, mean, moments, factor, step, coef, there)
+            sum_residuals(
+                Z, lo, n, token, ref, coef, there, start, size, D, S, own, own_coef, own_there, grad
+            )
+            refine(token, s.intercept, mean, moments, factor, grad, step, coef, low, shift, rss)
+            write_pattern(
+                origin, g, last, token, s.intercept, smallest, ref, mean, moments, factor, step, inverse, P
+            )
+            for q in range(t):
+                judge_target(token, q, s, rss, ref, mean, first, moments, coef, good, noise)
+                write_target(
+                    origin, g, last, q, token, s.intercept, rss, ref, mean, moments, coef, low, shift, T
+                )
+        for i in range(g, last + 1):
+            m = i - g
+            a = offsets[i]
+            b = offsets[i + 1]
+            if s.min_nobs <= b - a and b - a > s.long_rows:
+                todo[i, 0] = LONG
+                continue
+            fitted = n[m] > 0 and smallest[0, m] >= s.pivot
+            if not fitted:
+                forget(i, P, T)
+            if b - a < s.min_nobs:
+                for q in range(t):
+                    status[i, q] = TOO_FEW_ROWS if b > a else NO_DATA
+                continue
+            P[i, LOG_WSUM] = log_sum(Z, a, b)
+            if not fitted:
+                todo[i, 0] = ASKED
+                continue
+            rank[i, 0] = p
+            for q in range(t):
+                code = decide(Z, a, b, token, q, m, s.intercept, moments, good, noise)
+                if code < 0:
+                    todo[i, 1 + q] = ASKED
+                    for j in range(q * width, (q + 1) * width):
+                        T[i, j] = math.nan
+                    continue
+                if code != OK:  # saturated or constant: there are no residuals
+                    T[i, q * width + RESID_NORM] = 0.0
+                deviation = 0.0 if s.mad else math.nan
+                if s.mad and T[i, q * width + RESID_NORM] > 0.0:
+                    final_residuals(Z, a, b, token, q, m, ref, mean, coef, shift, resid, 0)
+                    deviation = median_deviation(resid, b - a)
+                T[i, q * width + MAD] = deviation
+                status[i, q] = code % 16
+                flags[i, q] = code // 16
+
+
+# --------------------------------------------------------------------------- long groups in blocks
+# As in `gbreg.kernels`: each kernel does the blocks between ``edges``, one row of ``parts`` a block.
+
+
+@entry
+def block_logs(Z: FloatArray, edges: IntArray, parts: FloatArray) -> None:
+    for b in range(parts.shape[0]):
+        parts[b, 0] = log_sum(Z, edges[b], edges[b + 1])
+
+
+@entry
+def block_moments(
+    Z: FloatArray,
+    edges: IntArray,
+    token: Any,
+    ref: FloatArray,
+    start: IntArray,
+    size: IntArray,
+    D: FloatArray,
+    S: FloatArray,
+    parts: FloatArray,
+) -> None:
+    """All lanes of ref are the group's."""
+    for b in range(parts.shape[0]):
+        deal_rows(edges[b], edges[b + 1] - edges[b], start, size)
+        add_moments(Z, start, size, size[0], LANES, token, ref, D, S)
+        for a in range(parts.shape[1]):
+            parts[b, a] = lane_sum(load(S, a))
+
+
+@entry
+def block_residuals(
+    Z: FloatArray,
+    edges: IntArray,
+    token: Any,
+    ref: FloatArray,
+    coef: FloatArray,
+    there: FloatArray,
+    start: IntArray,
+    size: IntArray,
+    D: FloatArray,
+    S: FloatArray,
+    parts: FloatArray,
+) -> None:
+    """All lanes of ref, coef and there are the group's."""
+    for b in range(parts.shape[0]):
+        deal_rows(edges[b], edges[b + 1] - edges[b], start, size)
+        add_residuals(Z, start, size, size[0], LANES, token, ref, coef, there, D, S)
+        for a in range(parts.shape[1]):
+            parts[b, a] = lane_sum(load(S, a))
+
+
+@entry
+def block_deviations(
+    Z: FloatArray,
+    edges: IntArray,
+    token: Any,
+    q: int,
+    ref: FloatArray,
+    mean: FloatArray,
+    coef: FloatArray,
+    shift: FloatArray,
+    resid: FloatArray,
+    place: int,
+) -> None:
+    final_residuals(Z, edges[0], edges[-1], token, q, 0, ref, mean, coef, shift, resid, edges[0] - place)
