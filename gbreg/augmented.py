@@ -30,7 +30,9 @@ class Design:
     R: FloatArray  # (p, p, g), the constant first
     Z: FloatArray  # (p, t, g)
     unit: FloatArray  # (k, g), what columns were divided by
-    penalty: FloatArray  # (k, g), roots of the ridge, in these units
+    penalty: FloatArray  # (k, g), roots of the ridge, in these units; 1 where a predictor is constant
+    through: FloatArray  # (k, g), the same where the intercept is held, and so tells constants apart
+    constant: BoolArray  # (k, g), penalised predictors that do not vary
     target_unit: FloatArray  # (t, g)
     gone: BoolArray  # (k, g)
     weak: BoolArray  # (k, g), nothing but rounding tells the predictor from the earlier ones
@@ -71,7 +73,8 @@ def make_design(
     root_w, center = np.sqrt(estimates.wsum[:, 0]), estimates.center[:, 0].T
     side = np.sqrt(problem.w)
     constant = _constant(problem, estimates, intercept) & (ridge > 0)[:, None]
-    unit, penalty = _units(estimates.norm[:, 0].T, root_w, center, constant, ridge, standardize)
+    norm = estimates.norm[:, 0].T
+    unit, penalty, through = _units(norm, root_w, center, constant, ridge, standardize)
     unit = np.where(gone.T, 1.0, unit)  # may be 0
     long, short = [], []
     if intercept:
@@ -93,9 +96,8 @@ def make_design(
     noise = np.maximum(BLUR, LIMITS.rank * np.hypot(1.0, reach.max(axis=0, initial=0.0)))
     diagonal = np.arange(first, k + first)
     left = np.where(out, 1.0, R[diagonal, diagonal])
-    return Design(
-        R, Z, unit, penalty, target_unit, out, left <= noise, left.min(axis=0, initial=1.0) < ILL, first
-    )
+    weak, ill = left <= noise, left.min(axis=0, initial=1.0) < ILL
+    return Design(R, Z, unit, penalty, through, constant, target_unit, out, weak, ill, first)
 
 
 def _constant(problem: Problem, estimates: Estimates, intercept: bool) -> BoolArray:
@@ -117,13 +119,18 @@ def _units(
     constant: BoolArray,
     ridge: FloatArray,
     standardize: bool,
-) -> tuple[FloatArray, FloatArray]:
-    """Lengths of the columns with the penalty's rows, and roots of the penalty in these: (k, g) each."""
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Lengths of the columns with the penalty's rows, and roots of the penalty in these: (k, g) each.
+
+    The slope of a constant is 0 whatever its penalty, which is then 1, unless the intercept is held:
+    its penalty comes last.
+    """
     penalty = np.sqrt(ridge)[:, None] * (norm / root_w if standardize else np.ones(norm.shape))
     unit = np.hypot(norm, penalty)
     any_will_do = np.where(center == 0, 1.0, np.abs(center) * root_w)  # a slope of 0 has no size
     unit = np.where(constant, any_will_do, unit)
-    return unit, np.where(constant, unit, penalty) / unit
+    known = np.where(constant, unit, penalty) / unit
+    return unit, known, np.where(center == 0, known, penalty / unit)
 
 
 def describe(estimates: Estimates, design: Design, origin: FloatArray | None) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gbreg import doubledouble as dd
 from gbreg.activeset import bounded_least_squares, dense, inverse, solved
-from gbreg.augmented import Design, describe, make_design
+from gbreg.augmented import BLUR, Design, describe, make_design
 from gbreg.backends._numpy_common import SMALLEST_NORMAL, grouped_mad
 from gbreg.inference import FULL
 from gbreg.problem import (
@@ -126,6 +126,7 @@ class _Solution:
     freedom: FloatArray  # (g,)
     held: FloatArray  # (g,), the bound that the intercept is at; NaN for none
     optimal: BoolArray  # (g,)
+    blurred: BoolArray  # (g,), nothing but rounding tells constants apart once the intercept is held
 
 
 def _fit_groups(
@@ -168,19 +169,20 @@ def _fit_groups(
 def _solve(design: Design, q: int, problem: Problem, made: Estimates, spec: FitSpec) -> _Solution:
     """Slopes and level of one target."""
     R, right, g = design.slopes, design.Z[design.first :, q], problem.n_groups
-    never, sure = np.full(g, np.nan), np.ones(g, dtype=np.bool_)
+    never, sure, apart = np.full(g, np.nan), np.ones(g, dtype=np.bool_), np.zeros(g, dtype=np.bool_)
     if spec.bounds is None:
         slopes = solved(R, right)
         freedom = design.first + _freedom(R, ~design.gone, design.penalty, spec)
         nowhere = np.zeros(slopes.shape, dtype=np.int8)
-        return _Solution(slopes, nowhere, _step(design, q, slopes), freedom, never, sure)
+        return _Solution(slopes, nowhere, _step(design, q, slopes), freedom, never, sure, apart)
     low, high = (ends[:, None] for ends in spec.limits)
     scale = design.unit / design.target_unit[q]
     found = bounded_least_squares(
         R, right, low[design.first :] * scale, high[design.first :] * scale, design.gone
     )
     freedom = design.first + _freedom(R, found.free, design.penalty, spec)
-    plain = _Solution(found.x, found.side, _step(design, q, found.x), freedom, never, found.optimal)
+    step = _step(design, q, found.x)
+    plain = _Solution(found.x, found.side, step, freedom, never, found.optimal, apart)
     if not (design.first and np.isfinite(spec.limits)[:, 0].any()):
         return plain
     slopes = _in_units(found.x, found.side, design, q, spec)
@@ -209,6 +211,9 @@ def _held_at(
     R, unit, target_unit = design.R[:, :, some], design.unit[:, some], design.target_unit[q, some]
     root_w, out = np.sqrt(made.wsum[some, 0]), design.gone[:, some]
     A, z = R[:, 1:].copy(), design.Z[:, q, some].copy()
+    through, constant = design.through[:, some], design.constant[:, some]
+    diagonal = np.arange(len(unit))
+    A[1 + diagonal, diagonal] = np.where(constant, through, A[1 + diagonal, diagonal])
     A[0] += np.where(out, 0.0, R[0, 0] * (center * root_w / unit))
     z[0] -= R[0, 0] * (((held[some] - origin) - made.level[some, q]) * root_w / target_unit)
     lengths = np.sqrt(added(A * A, 0))
@@ -216,10 +221,11 @@ def _held_at(
     low, high = (ends[1:, None] * (unit / target_unit * lengths) for ends in spec.limits)
     found = bounded_least_squares(inner, right, low, high, out)
     slopes, side = plain.slopes.copy(), plain.side.copy()
-    freedom, optimal = plain.freedom.copy(), plain.optimal.copy()
+    freedom, optimal, blurred = plain.freedom.copy(), plain.optimal.copy(), plain.blurred.copy()
     slopes[:, some], side[:, some], optimal[some] = found.x / lengths, found.side, found.optimal
-    freedom[some] = _freedom(inner, found.free, design.penalty[:, some] / lengths, spec)
-    return _Solution(slopes, side, plain.step, freedom, held, optimal)
+    blurred[some] = (constant & ~out & ~(inner[diagonal, diagonal] > BLUR)).any(axis=0)
+    freedom[some] = _freedom(inner, found.free, through / lengths, spec)
+    return _Solution(slopes, side, plain.step, freedom, held, optimal, blurred)
 
 
 def _step(design: Design, q: int, slopes: FloatArray) -> FloatArray:
@@ -327,6 +333,8 @@ def _settle(
     _forget(made, failed, Status.OVERFLOW)
     failed[:, q] = fine & ~answer.optimal
     _forget(made, failed, Status.NOT_CONVERGED)
+    failed[:, q] = answer.blurred
+    _forget(made, failed, Status.RANK_DEFICIENT)
 
 
 def _forget(made: Estimates, which: BoolArray, status: Status) -> None:

@@ -109,6 +109,47 @@ def test_with_a_ridge(backend: str, intercept: bool) -> None:
             assert fit.df_resid.loc[g, target] == pytest.approx(len(rows) - trace, rel=1e-9)
 
 
+@pytest.mark.parametrize("ridge", [1e-4, 0.5, 300.0])
+@pytest.mark.parametrize("low", [1.9, -0.5])
+def test_a_constant_predictor_where_the_intercept_is_at_a_bound(
+    backend: str, ridge: float, low: float
+) -> None:
+    """A penalised constant is 0 beside a free intercept only: held, it leaves the constant its part."""
+    rng = np.random.default_rng(11)
+    frame = pd.DataFrame({"g": [0, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2], "x": 3.0, "q": 5.0})
+    frame["z"] = [1.0, 2.0, 2.0, *rng.normal(4, 1, 9)]
+    frame["y"], frame["v"] = rng.normal(-4, 1, 12), rng.normal(20, 1, 12)
+    bounds = {"Intercept": (low, 2.0), "x": (None, 1.0), "z": (-0.3, None)}
+    fit = frame.gbreg.fit(**CALL, backend=backend, bounds=bounds, ridge=ridge)
+    assert fit.at_bound["y"]["Intercept"].all()
+    for g, rows in frame.groupby("g"):
+        for target in ("y", "v"):
+            want = by_scipy(rows, target, bounds, True, np.ones(len(rows)), ridge)
+            np.testing.assert_allclose(fit.params[target].loc[g], want, rtol=1e-7, atol=1e-10)
+            X = rows.assign(Intercept=1.0)[list(fit.terms)].to_numpy()
+            ssr = np.sum((rows[target] - X @ fit.params[target].loc[g]) ** 2)
+            assert fit.ssr.loc[g, target] == pytest.approx(ssr, rel=1e-9, abs=1e-12)
+            free = ~fit.at_bound[target].loc[g].to_numpy()
+            gram = X[:, free].T @ X[:, free]
+            D = np.diag(np.array([0.0, ridge, ridge, ridge])[free])
+            trace = np.trace(np.linalg.solve(gram + D, gram))
+            assert fit.df_resid.loc[g, target] == pytest.approx(len(rows) - trace, abs=1e-6)
+
+
+def test_constants_that_only_rounding_tells_apart_have_no_slopes(backend: str) -> None:
+    """In its own deviations a constant has no penalty: beside a held intercept one is known, two are not."""
+    frame = pd.DataFrame({"g": [0, 0, 0, 1, 1, 1], "x": 3.0, "z": [1, 1, 1, 1, 2, 4.0]})
+    frame["y"] = [1.0, 2.0, 4.0, 1.0, 3.0, 2.0]
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "bounds": {"Intercept": (0, 0)}}
+    with pytest.warns(GbregWarning, match="rank_deficient"):
+        fit = frame.gbreg.fit(**call, backend=backend, ridge=1.0, ridge_standardize=True)
+    assert fit.status["y"].tolist() == ["rank_deficient", "ok"]
+    assert fit.params.loc[0].isna().all()
+    X, y = np.array([[3, 1], [3, 2], [3, 4.0]]), np.array([1, 3, 2.0])
+    want = np.linalg.solve(X.T @ X + np.diag([0, X[:, 1].var()]), X.T @ y)
+    np.testing.assert_allclose(fit.params.loc[1], [0, *want], rtol=1e-10)
+
+
 def test_a_plain_fit_within_the_bounds_stays_as_it_is(backend: str) -> None:
     frame = make_frame()
     plain = frame.gbreg.fit(**CALL, backend=backend)
