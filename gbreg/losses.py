@@ -35,7 +35,7 @@ from gbreg.sandwich import orthonormal, unit_design
 CHUNK_ROWS = 1 << 18  # a group is never cut
 PASSES = 24  # at most; more than one is for values more than 1e5 scales away, one for each 1e14
 COARSE = 1e-5  # least scale in units of the residuals: below it they have less than 11 digits of the scale
-FAR = 1e4  # units beyond which a residual is cut
+FAR = 1e4  # units beyond which a residual is cut, at least
 EXACT = 16 * 2.0**-53  # scale that is rounding noise, in sizes of the terms
 
 
@@ -117,9 +117,10 @@ class _Work:
         kept = np.flatnonzero(~out.dropped[groups[0], 0])
         Q, inverse = orthonormal(unit_design(problem, out, groups, rows, own, side, kept), own, len(groups))
         B = [side * residuals(problem, out, q, rows, groups[own]) / unit[own, q] for q in range(t)]
-        B = [np.clip(b, -FAR, FAR) for b in B]  # a row so far off pulls no more if it is farther
+        far = max(FAR, 10 * self.loss.tuning)
+        B = [np.clip(b, -far, far) for b in B]  # a row so far off pulls no more if it is farther
         Z = np.stack([*Q, *B, np.ones(len(own))], axis=1)
-        found = minimize(Problem(frozen(Z), offsets, len(Q)), self.loss, progress)
+        found = minimize(Problem(frozen(Z), offsets, len(Q)), self.loss, progress, self.turn > 0)
         if found.theta.shape != (len(groups), t, len(Q)):
             raise GbregError(f"the backend returned coefficients of shape {found.theta.shape}")
         still = (out.flags[groups] & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0

@@ -123,7 +123,7 @@ def solve(L: FloatArray, v: FloatArray) -> FloatArray:
     return out
 
 
-def minimize(problem: Problem, loss: Loss, progress: Progress) -> Minimum:
+def minimize(problem: Problem, loss: Loss, progress: Progress, near: bool) -> Minimum:
     """See `gbreg.losses.Minimize`."""
     found, counts = Minimum.empty(problem), np.diff(problem.offsets)
     Q = np.ascontiguousarray(problem.X)
@@ -134,16 +134,18 @@ def minimize(problem: Problem, loss: Loss, progress: Progress) -> Minimum:
                 theta, done = find_quantile(rows, loss, progress)
                 scale = rows.scale(rows.b - rows.along(theta))
             else:
-                theta, scale, done = reweight(rows, loss, progress)
+                theta, scale, done = reweight(rows, loss, progress, near)
             found.theta[:, q] = theta.T
             found.scale[:, q] = scale
             found.status[done, q] = Status.OK
     return found
 
 
-def reweight(rows: Rows, loss: Loss, progress: Progress) -> tuple[FloatArray, FloatArray, BoolArray]:
+def reweight(
+    rows: Rows, loss: Loss, progress: Progress, near: bool
+) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Huber's and Tukey's estimates by iterated weighted least squares: (p, g), scale, whether it ended."""
-    theta, inflated = start_robust(rows, loss, progress)
+    theta, inflated = start_robust(rows, draws(loss, len(rows.Q), near), progress)
     scale = inflated * rows.scale(rows.b - rows.along(theta))
     done = np.zeros(len(scale), dtype=np.bool_)
     active, part, last = np.arange(len(scale)), rows, np.zeros(len(scale))
@@ -154,8 +156,8 @@ def reweight(rows: Rows, loss: Loss, progress: Progress) -> tuple[FloatArray, Fl
         singular = np.isnan(change).any(axis=0)
         theta[:, active] += np.where(singular, 0.0, change)
         wider = part.scale(part.b - part.along(theta[:, active])) - scale[active]
-        near = np.maximum(SETTLED * (scale[active] + wider), ROUNDING)
-        ended = (np.abs(change).max(axis=0) <= near) & (np.abs(wider) <= near)
+        little = np.maximum(SETTLED * (scale[active] + wider), ROUNDING)
+        ended = (np.abs(change).max(axis=0) <= little) & (np.abs(wider) <= little)
         turned = (wider * last[active] < 0) & ~ended & (iteration > FREE)
         scale[active] += np.where(singular, 0.0, np.where(turned, 0.5, 1.0) * wider)
         last[active] = wider
@@ -181,16 +183,15 @@ def weights_of(loss: Loss, r: FloatArray, scale: FloatArray) -> FloatArray:
     return np.asarray(np.square(np.maximum(1 - np.square(size / limit), 0.0)))
 
 
-def start_robust(rows: Rows, loss: Loss, progress: Progress) -> tuple[FloatArray, FloatArray]:
+def start_robust(rows: Rows, trials: FloatArray, progress: Progress) -> tuple[FloatArray, FloatArray]:
     """Where to start from (p, g), and by what the scale there is inflated (g,).
 
-    Least squares, 0; for "bisquare" and groups of enough rows least trimmed squares, near enough:
+    Without trials 0; else, in groups of enough rows, least trimmed squares, near enough:
     fits through rows drawn at random, the best of them concentrated on the rows nearest to them
     (Rousseeuw and Van Driessen 2006).
     """
     p, g = len(rows.Q), len(rows.counts)
     theta, inflated = np.zeros((p, g)), np.ones(g)
-    trials = draws(loss, p)
     able = rows.counts >= START_ROWS * p if len(trials) else np.zeros(g, dtype=np.bool_)
     if able.any():
         part = rows.some(able)

@@ -31,9 +31,12 @@ CONCENTRATED = 1  # steps; the iteration that follows goes on
 SAMPLED = 128  # rows of a group that the start looks at, at most about
 
 
-def draws(loss: Loss, p: int) -> FloatArray:
-    """(trials, p) random numbers in [0, 1) that choose the rows a robust start is tried with, or none."""
-    if loss.name != "bisquare":
+def draws(loss: Loss, p: int, near: bool) -> FloatArray:
+    """(trials, p) random numbers in [0, 1) that choose the rows a robust start is tried with, or none.
+
+    None also ``near`` the minimum: of targets that are cut at some size another one may be the least.
+    """
+    if near or loss.name != "bisquare":
         return np.empty((0, p))
     trials = int(np.ceil(np.log(MISSED) / np.log1p(-((1 - OUTLIERS) ** p))))
     return frozen(np.random.default_rng(SEED).random((min(trials, MOST_TRIALS), p)))
@@ -54,6 +57,9 @@ class Minimum(NamedTuple):
 
 
 class Minimize(Protocol):
-    """How a backend finds the minimum of a loss for all groups of a problem without weights."""
+    """How a backend finds the minimum of a loss for all groups of a problem without weights.
 
-    def __call__(self, problem: Problem, loss: Loss, progress: Progress) -> Minimum: ...
+    ``near`` says that 0 is near it, so that it starts there.
+    """
+
+    def __call__(self, problem: Problem, loss: Loss, progress: Progress, near: bool) -> Minimum: ...

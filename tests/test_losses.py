@@ -296,6 +296,32 @@ def test_most_rows_on_a_line(backend, loss):
         assert (zero.scale == 0).all(axis=None)
 
 
+def test_bisquare_stays_on_the_line_it_has_found(backend):
+    """The rows of a second pass are cut at some size; they are not those to look for a start among."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(30), 60), "x": rng.normal(size=1800)})
+    frame["y"] = 1 + 2 * frame["x"]
+    off = (np.arange(1800) % 60) < 26
+    frame.loc[off, "y"] += 5 * rng.normal(size=off.sum())
+    fit = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], loss="bisquare", backend=backend)
+    on_it = (fit.scale["y"] < 1e-3).to_numpy()  # some end elsewhere: 43 % are more than the start survives
+    assert on_it.sum() > 10
+    assert (fit.scale["y"][on_it] == 0).all()
+    assert fit.flags["y"]["perfect_fit"][on_it].all()
+    np.testing.assert_allclose(fit.params[on_it], [[1.0, 2.0]] * on_it.sum(), rtol=1e-14)
+
+
+def test_a_large_tuning_lets_far_values_pull_as_much(backend):
+    """One of n, 1e20 off: as sum psi(u) = 0, the mean is tuning / n scales off that of the others."""
+    y = np.random.default_rng(8).normal(size=100_000)
+    y[7] = 1e20
+    frame = pd.DataFrame({"g": 0, "y": y})
+    fit = frame.gbreg.fit(by="g", linear=[], targets=["y"], loss="huber", tuning=3e4, backend=backend)
+    mean, scale = fit.params.iloc[0, 0], fit.scale.iloc[0, 0]
+    assert scale == pytest.approx(minimum.NORMAL * np.median(np.abs(y - mean)), rel=1e-9)
+    assert mean == pytest.approx(np.delete(y, 7).mean() + 3e4 * scale / 99_999, rel=1e-9)
+
+
 @pytest.mark.parametrize("far", [1e6, 1e20, -9.96e36, 1e150])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_fill_values_bend_no_more_than_outliers_do(backend, loss, far):

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pickle import PicklingError
 from typing import Any, TypeVar
 
@@ -62,10 +62,11 @@ class LokyBackend:
         with self._workers() as jobs:
             return Estimates.stack_groups(_map_ranges(fit_range, problem, options, jobs, progress))
 
-    def minimize(self, problem: Problem, loss: Loss, progress: Progress) -> Minimum:
+    def minimize(self, problem: Problem, loss: Loss, progress: Progress, near: bool) -> Minimum:
         """Minima of another loss than squares: see `gbreg.losses.Minimize`."""
         with self._workers() as jobs:
-            parts = _map_ranges(minimize_range, problem, loss, jobs, lambda rows: progress(0))
+            work = partial(minimize_range, near=near)
+            parts = _map_ranges(work, problem, loss, jobs, lambda rows: progress(0))
         return Minimum(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     @contextmanager
@@ -83,9 +84,9 @@ def fit_range(problem: Problem, options: FitOptions, g0: int, g1: int) -> Estima
     return NumbaBackend(n_jobs=1).fit(problem.slice(g0, g1), options, _no_progress)
 
 
-def minimize_range(problem: Problem, loss: Loss, g0: int, g1: int) -> Minimum:
+def minimize_range(problem: Problem, loss: Loss, g0: int, g1: int, near: bool) -> Minimum:
     """The same for another loss than squares."""
-    return NumbaBackend(n_jobs=1).minimize(problem.slice(g0, g1), loss, _no_progress)
+    return NumbaBackend(n_jobs=1).minimize(problem.slice(g0, g1), loss, _no_progress, near)
 
 
 def _no_progress(rows: int) -> None:

@@ -85,11 +85,11 @@ class NumbaBackend:
 
         run_tasks(extended, tasks, [0] * len(tasks), run.threads, run.progress)
 
-    def minimize(self, problem: Problem, loss: Loss, progress: Progress) -> Minimum:
+    def minimize(self, problem: Problem, loss: Loss, progress: Progress, near: bool) -> Minimum:
         """Minima of another loss than squares: see `gbreg.losses.Minimize`."""
         found = Minimum.empty(problem)
         p, sizes = problem.n_predictors, np.diff(problem.offsets)
-        trials = draws(loss, p)
+        trials = draws(loss, p, near)
 
         def some(g0: int, g1: int) -> None:
             longest = int(sizes[g0:g1].max(initial=0))
