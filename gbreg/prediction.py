@@ -136,7 +136,7 @@ class FrameRows:
         """(1 or 3, t, n) on the caller's rows, and which fit they are of."""
         names = ["fitted", "lower", "upper"][: len(bounds)]
         targets = self.fit.targets
-        values = bounds.swapaxes(0, 1).reshape(-1, len(self.frame)).T
+        values = bounds.swapaxes(0, 1).reshape(len(targets) * len(names), len(self.frame)).T
         columns = product(("target", targets), ("bound", names))
         if not source:
             return pd.DataFrame(values, index=self.frame.index, columns=columns)
@@ -209,7 +209,8 @@ class FrameRows:
             for q, rows in enumerate(map(np.flatnonzero, used)):
                 rows = rows[np.argsort(self.groups[rows], kind="stable")]
                 out[:, q] = inference.durbin_watson((side * resid[q])[rows], self.groups[rows], len(out))
-        out[self.fit.statistics.perfect] = np.nan
+        made = self.fit.statistics
+        out[made.perfect | ~(made.df_resid > 0)] = np.nan  # residuals are rounding noise
         return self.fit._by_target(out)
 
     def _used(self, resid: FloatArray, side: FloatArray) -> BoolArray:

@@ -291,7 +291,7 @@ class GroupFit(Diagnostics):
         """Durbin-Watson statistic of the residuals in the order of the frame's rows, one row per group.
 
         About 2 where neighbours are uncorrelated. Of the rows that take part, as in `augment`,
-        whose arguments these are; NaN for perfect fits.
+        whose arguments these are; NaN for perfect fits and saturated groups.
         """
         return FrameRows(self, frame, "nan", by).durbin_watson(weights)
 

@@ -134,3 +134,15 @@ def test_durbin_watson_is_that_of_statsmodels_in_the_order_of_the_rows(weights):
             want = durbin_watson(made.fit().wresid)
             np.testing.assert_allclose(got.loc[g, target], want, rtol=1e-9)
     assert (got != fit.durbin_watson(frame.sort_values("x"))).any(axis=None)
+
+
+def test_saturated_groups_have_no_durbin_watson():
+    """What is left of their residuals is rounding, of another sign on every backend."""
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame(rng.normal(size=(30, 3)), columns=["x", "z", "y"]).assign(g=np.arange(30) // 3)
+    frame.loc[29, "g"] = 8
+    with pytest.warns(GbregWarning):
+        fit = frame.gbreg.fit(by="g", linear=["x", "z"], targets=["y"], backend="numpy")
+    got = fit.durbin_watson(frame)["y"]
+    assert fit.status["y"].tolist() == [*["saturated"] * 8, "ok", "too_few_rows"]
+    assert got.notna().tolist() == [False] * 8 + [True, False]

@@ -170,6 +170,16 @@ def test_rows_without_bounds() -> None:
         fit.predict(new, interval="prediction", missing="raise")
 
 
+@pytest.mark.parametrize("kind", ["confidence", "prediction"])
+def test_a_frame_without_rows_has_bounds_of_none(kind: str) -> None:
+    frame = pd.DataFrame({"g": [1, 1, 1, 1], "x": [0.0, 1, 2, 4], "y": [1.0, 3, 2, 5]})
+    fit = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], backend="numpy")
+    got = fit.predict(frame.iloc[:0], interval=kind)
+    pd.testing.assert_frame_equal(got, fit.predict(frame, interval=kind).iloc[:0])
+    got = fit.predict(frame.iloc[:0], source=True)
+    pd.testing.assert_frame_equal(got, fit.predict(frame, source=True).iloc[:0])
+
+
 def test_wrong_intervals_and_weights() -> None:
     frame, fit = FRAME, fitted("weighted")
     with pytest.raises(
