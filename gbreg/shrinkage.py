@@ -68,7 +68,9 @@ def shrink(
         wanted &= ~lost
     if not spec.penalised:
         low, high = spec.limits
-        wanted &= ((made.params < low) | (made.params > high)).any(axis=2)
+        broken = ((made.params < low) | (made.params > high)).any(axis=2)
+        spare = (made.status == Status.SATURATED) & _held(made.params, spec).any(axis=2)
+        wanted &= broken | spare  # one that is held leaves a row more than there are coefficients
     groups = np.flatnonzero(wanted.any(axis=1))
     part = problem
     if len(groups) < problem.n_groups:

@@ -174,6 +174,19 @@ def test_equal_bounds_hold_a_coefficient(backend: str) -> None:
     pd.testing.assert_frame_equal(fit.scale, want.scale, rtol=1e-10)
 
 
+def test_a_group_with_a_coefficient_held_is_not_saturated(backend: str) -> None:
+    """Whether the plain fit of exact data is 1 or 1 + 2e-16 must not matter."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=["x", "z"])
+    frame["g"], frame["y"] = np.arange(60) // 3, 1 + frame["x"] + 2 * frame["z"]
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "bounds": {"x": (1, 1)}}
+    fit = frame.gbreg.fit(**call, backend=backend)
+    assert (fit.df_resid["y"] == 1).all()
+    assert (fit.status["y"] == "ok").all()
+    assert fit.flags["y"]["perfect_fit"].all()
+    np.testing.assert_allclose(fit.params["y"], [[1.0, 1.0, 2.0]] * 20, rtol=1e-11)
+
+
 def test_rows_groups_and_targets_in_any_order_or_company(backend: str) -> None:
     frame = make_frame()
     call = {**CALL, "backend": backend, "bounds": NAMED}
