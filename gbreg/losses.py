@@ -86,6 +86,9 @@ def minimize_loss(
             if not some.any():
                 break
             groups, asked, unit = groups[some], coarse[some], scale[some]
+    told = (out.flags & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
+    none = out.settled(drop) & np.isnan(out.spread[:, :, 1]) & ~told
+    out.flags[none] |= np.uint8(Flag.NO_ROBUST_ERRORS)
     return out
 
 

@@ -49,7 +49,6 @@ REASONS = {
 REMARKS = {
     Flag.PERFECT_FIT: "Residuals are rounding noise, and so are errors: there are no statistics.",
     Flag.CONSTANT_TARGET: "The target is constant: R-squared is not defined.",
-    Flag.NO_ROBUST_ERRORS: "A leverage of 1, or a single cluster: there are no robust errors.",
 }
 
 Pairs = list[tuple[str, str]]
@@ -205,6 +204,11 @@ def _notes(fit: GroupFit, q: int) -> list[str]:
         notes.append(f"Rows of this group are predicted by {parent}.")
     flags = int(fit.estimates.flags[0, q])
     notes += [remark for flag, remark in REMARKS.items() if flags & flag]
+    if flags & Flag.NO_ROBUST_ERRORS:
+        why = (
+            "Too few rows, or too few off the fit" if spec.robust else "A leverage of 1, or a single cluster"
+        )
+        notes.append(f"{why}: there are no robust errors.")
     if not spec.options.intercept and not spec.robust:
         notes.append("R-squared is computed without centering (uncentered): the model has no constant.")
     if spec.shrunk:

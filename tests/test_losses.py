@@ -361,6 +361,20 @@ def test_ties_end_alike_on_numba_and_numpy(loss):
         np.testing.assert_allclose(one.params[ended], other.params[ended], rtol=1e-7, atol=1e-9)
 
 
+def test_errors_that_few_rows_do_not_tell_are_flagged(backend):
+    """No bandwidth reaches the median of 4 or 5 rows: NaN, and a flag says so."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"g": np.repeat([0, 1, 2, 3], [4, 5, 30, 30]), "x": rng.normal(size=69)})
+    frame["y"] = frame["x"] + rng.normal(size=69)
+    frame.loc[frame["g"] == 3, "y"] = 1 + frame["x"]
+    fit = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], loss="absolute", backend=backend)
+    assert fit.bse["y"].isna().all(axis=1).tolist()[:3] == [True, True, False]
+    assert fit.flags["y"]["no_robust_errors"].tolist() == [True, True, False, False]
+    assert fit.flags["y"]["perfect_fit"].tolist() == [False, False, False, True]
+    assert "there are no robust errors" in repr(fit.group(0))
+    assert "cluster" not in repr(fit.group(0))
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_too_few_iterations_are_a_status(backend, loss):
     frame = make_frame(5)
