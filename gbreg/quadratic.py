@@ -62,11 +62,12 @@ def sandwich_factor(
 
     From what `gbreg.sandwich` gives: (g, p p), (g,), (g,), (g, k).
     """
-    unit = 1 / norm.T
-    if intercept:
-        unit = np.concatenate([1 / np.sqrt(wsum)[None], unit])
-    F: FloatArray = np.moveaxis(factor.reshape(len(factor), len(unit), len(unit)), 0, -1)
-    return F * (unit * resid_norm)[:, None]
+    with np.errstate(all="ignore"):  # the norm of a constant is 0, and there is no factor
+        unit = 1 / norm.T
+        if intercept:
+            unit = np.concatenate([1 / np.sqrt(wsum)[None], unit])
+        F: FloatArray = np.moveaxis(factor.reshape(len(factor), len(unit), len(unit)), 0, -1)
+        return F * (unit * resid_norm)[:, None]
 
 
 def leverage_root(

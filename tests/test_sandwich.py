@@ -342,3 +342,21 @@ def test_robust_errors_survive_storage(tmp_path):
     assert back.spec.cov_type == "cluster"
     pd.testing.assert_frame_equal(back.bse, fit.bse)
     pd.testing.assert_frame_equal(back.pvalues, fit.pvalues)
+
+
+@pytest.mark.parametrize("cov_type", ["HC1", "HC3"])
+def test_a_constant_predictor_has_no_robust_errors_and_no_warning_of_numpy(cov_type):
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"g": np.repeat([0, 1], 8), "x": rng.normal(size=16), "y": rng.normal(size=16)})
+    frame.loc[frame["g"] == 0, "x"] = 2.0
+    with pytest.warns(GbregWarning, match="rank_deficient"):
+        fit = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], cov_type=cov_type, backend="numpy")
+    bounds = fit.predict(frame, interval="confidence")["y"]
+    assert bounds.loc[frame["g"] == 0, "lower"].isna().all()
+    test = fit.wald_test("x = 0", target="y")
+    assert np.isnan(test.loc[0, "statistic"])
+    alone = frame[frame["g"] == 1].gbreg.fit(
+        by="g", linear=["x"], targets=["y"], cov_type=cov_type, backend="numpy"
+    )
+    pd.testing.assert_frame_equal(bounds[8:], alone.predict(frame[8:], interval="confidence")["y"])
+    pd.testing.assert_frame_equal(test[1:], alone.wald_test("x = 0", target="y"))
