@@ -25,7 +25,11 @@ def read_ridge(given: Any, predictors: Sequence[Hashable]) -> tuple[float, ...] 
     if given is None:
         return None
     if hasattr(given, "to_dict"):  # a Series is read by its labels, not by position
+        if not given.index.is_unique:
+            raise SpecError(f"ridge= names predictors more than once: {list(given.index)}")
         given = given.to_dict()
+    if getattr(given, "ndim", None) == 0:  # an array that is a number
+        given = given.item()
     if isinstance(given, Mapping):
         _check_names("ridge", given, predictors, "predictors")
         return tuple(_penalty(given.get(name, 0.0), f" for {name!r}") for name in predictors)
@@ -85,7 +89,7 @@ def _check_names(option: str, given: Mapping[Any, Any], known: Sequence[Hashable
 
 
 def _penalty(value: Any, where: str) -> float:
-    if not (_is_number(value) and 0 <= float(value) < inf):
+    if not (_is_number(value) and 0 <= as_float(value) < inf):
         raise SpecError(f"ridge must be a finite number, at least 0{where}, got {value!r}")
     return float(value)
 
@@ -96,12 +100,20 @@ def _pair(value: Any, where: str) -> tuple[float, float]:
     if not (isinstance(value, (tuple, list)) and len(value) == 2):
         raise SpecError(f"bounds must be pairs (low, high){where}, got {value!r}")
     low, high = (end if given is None else given for given, end in zip(value, (-inf, inf), strict=True))
-    if not (_is_number(low) and _is_number(high)) or isnan(low) or isnan(high):
+    if not (_is_number(low) and _is_number(high)) or isnan(as_float(low)) or isnan(as_float(high)):
         raise SpecError(f"bounds must be numbers or None{where}, got {value!r}")
-    low, high = float(low), float(high)
+    low, high = as_float(low), as_float(high)
     if low > high or (low == high and not isfinite(low)):
         raise SpecError(f"bounds must be low <= high{where}, got {value!r}")
     return low + 0.0, high + 0.0  # -0.0 is 0
+
+
+def as_float(value: Any) -> float:
+    """A whole number beyond float64 is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return inf if value > 0 else -inf
 
 
 def _is_number(value: object) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from gbreg.columns import Column, is_label, is_label_list
-from gbreg.constraints import Bounds, bounds_text, ridge_text
+from gbreg.constraints import Bounds, as_float, bounds_text, ridge_text
 from gbreg.errors import SpecError
 from gbreg.problem import ROBUST, CovType, FitOptions, FloatArray, Loss, LossName
 from gbreg.suggest import nearest
@@ -281,7 +281,7 @@ def loss_of(loss: LossName, *, tuning: float | None, quantile: float | None, max
         if value is not None and name not in takes:
             raise SpecError(f"loss={loss!r} has no {name}, got {name}={value!r}")
     if tuning is not None and (
-        isinstance(tuning, bool) or not isinstance(tuning, Real) or not 0 < float(tuning) < inf
+        isinstance(tuning, bool) or not isinstance(tuning, Real) or not 0 < as_float(tuning) < inf
     ):
         raise SpecError(f"tuning must be a positive number of standard deviations, got {tuning!r}")
     if quantile is not None:
@@ -308,7 +308,7 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def check_clip(clip: object, iterations: object) -> None:
     if clip is not None and (
-        isinstance(clip, bool) or not isinstance(clip, Real) or not 1 <= float(clip) < inf
+        isinstance(clip, bool) or not isinstance(clip, Real) or not 1 <= as_float(clip) < inf
     ):
         raise SpecError(f"clip must be a number of standard deviations, at least 1, got {clip!r}")
     check_count("clip_iterations", iterations)
@@ -320,5 +320,5 @@ def check_count(name: str, value: object) -> None:
 
 
 def check_fraction(name: str, value: object) -> None:
-    if isinstance(value, bool) or not (isinstance(value, (int, float)) and 0 < value < 1):
+    if isinstance(value, bool) or not (isinstance(value, Real) and 0 < as_float(value) < 1):
         raise SpecError(f"{name} must be between 0 and 1, got {value!r}")

@@ -123,6 +123,17 @@ def test_quantiles_solve_the_linear_program(backend, weighted, quantile):
         np.testing.assert_allclose(fit.params.loc[g, "v"], exact.x[:p], rtol=1e-8, atol=1e-9)
 
 
+def test_numbers_of_numpy_are_numbers():
+    frame = make_frame(2)
+    call = {**CALL, "loss": "absolute", "backend": "numpy"}
+    got = frame.gbreg.fit(**call, quantile=np.float32(0.25))
+    pd.testing.assert_frame_equal(got.params, frame.gbreg.fit(**call, quantile=0.25).params)
+    pd.testing.assert_frame_equal(got.conf_int(np.float32(0.125)), got.conf_int(0.125))
+    call = {**CALL, "backend": "numpy"}
+    got = frame.gbreg.fit(**call, ridge=np.array(2.0))
+    pd.testing.assert_frame_equal(got.params, frame.gbreg.fit(**call, ridge=2.0).params)
+
+
 @pytest.mark.parametrize("quantile", [0.5, 0.3])
 def test_quantiles_are_statsmodels_quantreg(quantile):
     frame = make_frame(12, rows=(15, 40))
@@ -462,6 +473,7 @@ def test_it_is_stored_whole(tmp_path, loss):
         ({"quantile": 0.5}, "loss='squared' has no quantile"),
         ({"loss": "bisquare", "quantile": 0.5}, "loss='bisquare' has no quantile"),
         ({"loss": "absolute", "quantile": 1.0}, "quantile must be between 0 and 1"),
+        ({"loss": "huber", "tuning": 10**400}, "tuning must be a positive number of standard deviations"),
         ({"loss": "huber", "maxiter": 0}, "maxiter must be a positive integer"),
         ({"loss": "huber", "maxiter": 2.5}, "maxiter must be a positive integer"),
         ({"maxiter": 10}, "loss='squared' has no maxiter"),

@@ -350,6 +350,14 @@ def test_fitted_values_formulas_and_storage(tmp_path, backend: str) -> None:
     [
         ({"ridge": -1}, "ridge must be a finite number, at least 0, got -1"),
         ({"ridge": np.inf}, "ridge must be a finite number, at least 0, got inf"),
+        ({"ridge": 10**400}, "ridge must be a finite number, at least 0, got 1000"),
+        ({"ridge": np.array(-1.0)}, "ridge must be a finite number, at least 0, got -1.0"),
+        (
+            {"ridge": pd.Series([1.0, 2.0], ["x", "x"])},
+            "ridge= names predictors more than once: .*x",
+        ),
+        ({"bounds": (10**400, 10**401)}, "bounds must be low <= high, got"),
+        ({"clip": 10**400}, "clip must be a number of standard deviations, at least 1"),
         ({"ridge": np.nan}, "ridge must be a finite number, at least 0, got nan"),
         ({"ridge": True}, "ridge must be a number, one per predictor, or a mapping"),
         ({"ridge": "1"}, "ridge must be a number, one per predictor, or a mapping"),
