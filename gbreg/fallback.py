@@ -182,7 +182,7 @@ def usable(fit: Diagnostics) -> BoolArray:
     status = fit.estimates.status
     fine = status <= Status.SATURATED
     if fit.spec.options.on_collinear == "drop":
-        fine |= status == Status.RANK_DEFICIENT
+        fine |= (status == Status.RANK_DEFICIENT) & np.isfinite(fit.estimates.level)  # or not told apart
     return np.asarray(fine)
 
 

@@ -187,9 +187,9 @@ def fit(
         non-negative least squares. Coefficients at a bound are exactly there, see `at_bound`;
         the others fit best given these. There are no standard errors; `df_resid` is nobs less the
         number of coefficients at no bound. Groups whose predictors are dependent have no numbers,
-        unless the later ones are dropped or ``ridge`` tells them apart; nor have those whose plain
-        fit breaks the bounds and whose predictors are nearly so (1 - R2 below about 1e-12):
-        they are ``not_converged``.
+        unless the later ones are dropped and their bounds allow the 0 that they then have, or ``ridge``
+        tells them apart; nor have those whose plain fit breaks the bounds and whose predictors are
+        nearly so (1 - R2 below about 1e-12): they are ``not_converged``.
     mad : bool, optional
         Whether the median absolute deviation of the residuals is computed; by default it is,
         except with frequency weights, for which it cannot be.

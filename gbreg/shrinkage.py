@@ -62,8 +62,11 @@ def shrink(
         gone, unknown = _undetermined(problem, estimates, spec, fit)
     else:
         gone, unknown = estimates.dropped[:, 0], np.isnan(made.params)
-    if spec.bounds is not None and spec.options.on_collinear != "drop":
-        lost = wanted & gone.any(axis=1, keepdims=True)  # what the data leave open, bounds may determine
+    if spec.bounds is not None:
+        low, high = spec.limits[:, int(spec.options.intercept) :]
+        nonzero = (low > 0) | (high < 0)  # what is dropped is 0, which these must not be
+        barred = nonzero if spec.options.on_collinear == "drop" else np.ones_like(nonzero)
+        lost = wanted & (gone & barred).any(axis=1, keepdims=True)  # bounds may determine what data do not
         _forget(made, lost, Status.RANK_DEFICIENT)
         wanted &= ~lost
     if not spec.penalised:

@@ -174,6 +174,26 @@ def test_equal_bounds_hold_a_coefficient(backend: str) -> None:
     pd.testing.assert_frame_equal(fit.scale, want.scale, rtol=1e-10)
 
 
+def test_what_is_dropped_is_zero_and_so_within_its_bounds(backend: str) -> None:
+    rng = np.random.default_rng(7)
+    frame = pd.DataFrame({"g": np.repeat([0, 1], 20), "x": rng.normal(size=40)})
+    frame["z"] = np.where(frame["g"] == 0, 2 * frame["x"], rng.normal(size=40))
+    frame["y"] = 3 * frame["x"] + rng.normal(size=40)
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "on_collinear": "drop", "backend": backend}
+    with pytest.warns(GbregWarning, match="rank_deficient"):
+        fit = frame.gbreg.fit(**call, bounds=(0, 1))
+    assert fit.params["y"].loc[0, "x"] == 1
+    with pytest.warns(GbregWarning, match="rank_deficient"):
+        fit = frame.gbreg.fit(**call, bounds={"x": (0, 1), "z": (0.5, 1)}, fallback=[[]])
+    assert fit.params["y"].loc[0].isna().all()  # 1 and 0 would be far from the minimum, x + 2 z = 3
+    assert fit.status["y"].tolist() == ["fallback", "ok"]
+    got = fit.predict(frame, source=True)["y"]
+    assert got["source"].tolist() == ["all"] * 20 + ["own"] * 20
+    want = fit.parents["all"].params.iloc[0].to_numpy()
+    rows = np.column_stack([np.ones(20), frame[["x", "z"]][:20]])
+    np.testing.assert_allclose(got["fitted"][:20], rows @ want, rtol=1e-12)
+
+
 def test_a_group_with_a_coefficient_held_is_not_saturated(backend: str) -> None:
     """Whether the plain fit of exact data is 1 or 1 + 2e-16 must not matter."""
     rng = np.random.default_rng(0)
