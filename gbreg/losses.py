@@ -74,7 +74,7 @@ def minimize_loss(
     out = _copy(estimates)
     if not drop:
         _forget(out, estimates.status == Status.RANK_DEFICIENT)
-    settled = estimates.settled(drop)
+    settled = estimates.settled(drop) & (estimates.rank > 0)  # else there is nothing to move
     for groups in _alike(problem, estimates.dropped[:, 0], np.asarray(settled.any(axis=1))):
         asked, unit = settled[groups], out.resid_norm[groups]
         for turn in range(PASSES):
@@ -87,7 +87,7 @@ def minimize_loss(
                 break
             groups, asked, unit = groups[some], coarse[some], scale[some]
     told = (out.flags & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
-    none = out.settled(drop) & np.isnan(out.spread[:, :, 1]) & ~told
+    none = settled & out.settled(drop) & np.isnan(out.spread[:, :, 1]) & ~told
     out.flags[none] |= np.uint8(Flag.NO_ROBUST_ERRORS)
     return out
 

@@ -372,6 +372,23 @@ def test_ties_end_alike_on_numba_and_numpy(loss):
         np.testing.assert_allclose(one.params[ended], other.params[ended], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_group_all_of_whose_predictors_are_dropped(backend, loss):
+    """Without intercept nothing is left to fit: no coefficients, as with least squares, and values of 0."""
+    rng = np.random.default_rng(6)
+    frame = pd.DataFrame({"g": np.repeat([0, 1], 12), "x": rng.normal(size=24), "y": rng.normal(size=24)})
+    frame.loc[frame["g"] == 0, "x"] = 0.0
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "intercept": False, "on_collinear": "drop"}
+    with pytest.warns(GbregWarning, match="rank_deficient"):
+        fit = frame.gbreg.fit(**call, loss=loss, backend=backend)
+    assert fit.status["y"].tolist() == ["rank_deficient", "ok"]
+    assert fit.params.loc[0].isna().all()
+    assert fit.scale.loc[0].isna().all()
+    assert (fit.predict(frame)["y"][:12] == 0).all()
+    alone = frame[12:].gbreg.fit(**call, loss=loss, backend=backend)
+    pd.testing.assert_frame_equal(fit.params[1:], alone.params)
+
+
 def test_errors_that_few_rows_do_not_tell_are_flagged(backend):
     """No bandwidth reaches the median of 4 or 5 rows: NaN, and a flag says so."""
     rng = np.random.default_rng(0)
