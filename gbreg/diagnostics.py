@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,11 +76,19 @@ class Diagnostics:
         if self.spec.clip is None:
             raise SpecError(f"{what} needs a fit with clip=, the number of standard deviations kept")
 
+    @cached_property
+    def _target_columns(self) -> pd.Index[Any]:
+        return tables.labels(self.targets, "target")
+
+    @cached_property
+    def _term_columns(self) -> pd.MultiIndex:
+        return tables.product(("target", self.targets), ("term", self.terms))
+
     def _by_target(self, values: NDArray[Any]) -> pd.DataFrame:
-        return tables.by_target(values, self.keys, self.targets)
+        return tables.with_columns(values, self.keys, self._target_columns)
 
     def _by_term(self, values: NDArray[Any]) -> pd.DataFrame:
-        return tables.by_axes(values, self.keys, ("target", self.targets), ("term", self.terms))
+        return tables.with_columns(values, self.keys, self._term_columns)
 
     @property
     def nobs(self) -> pd.DataFrame:

@@ -132,7 +132,9 @@ class GroupFit(Diagnostics):
         columns = {"statistic": statistic, "df_num": df_num, "df_denom": df_denom, "p_value": p_value}
         made = np.stack(list(columns.values()), axis=-1)
         if target is not None:
-            return pd.DataFrame(made[:, self._place(target)], self.keys, pd.Index(list(columns), name="test"))
+            return tables.with_columns(
+                made[:, self._place(target)], self.keys, pd.Index(list(columns), name="test")
+            )
         return tables.by_axes(made, self.keys, ("target", self.targets), ("test", list(columns)))
 
     def compare(self, other: GroupFit) -> pd.DataFrame:

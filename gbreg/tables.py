@@ -17,20 +17,17 @@ ROW_COUNTS = ("rows", "used", "missing", "infinite", "clipped", "zero_weight", "
 STATUS = pd.CategoricalDtype([status.word for status in Status])
 
 
-def by_target(values: NDArray[Any], keys: pd.Index[Any], targets: Sequence[Hashable]) -> pd.DataFrame:
-    """(g, t) as a frame."""
-    return _own_rows(values, keys, labels(targets, "target"))
-
-
 def by_axes(values: NDArray[Any], keys: pd.Index[Any], *axes: tuple[str, Sequence[Hashable]]) -> pd.DataFrame:
     """(g, ...) as a frame; columns are all combinations of the labels of the other axes."""
-    return _own_rows(values, keys, product(*axes))
+    return with_columns(values, keys, product(*axes))
 
 
-def _own_rows(values: NDArray[Any], keys: pd.Index[Any], columns: pd.Index[Any]) -> pd.DataFrame:
+def with_columns(values: NDArray[Any], keys: pd.Index[Any], columns: pd.Index[Any]) -> pd.DataFrame:
     """(g, ...) as a frame that owns its numbers; pandas would also turn them, which takes twice as long."""
     own = np.array(values, order="C").reshape(len(keys), len(columns))
-    return pd.DataFrame(own, index=keys, columns=columns, copy=False)
+    return pd.DataFrame(
+        own, index=keys.view(), columns=columns.view(), copy=False
+    )  # names set there stay there
 
 
 def by_term_and_term(values: NDArray[Any], keys: pd.Index[Any], terms: Sequence[Hashable]) -> pd.DataFrame:
@@ -43,7 +40,7 @@ def by_term_and_term(values: NDArray[Any], keys: pd.Index[Any], terms: Sequence[
 def statuses(codes: NDArray[Any], keys: pd.Index[Any], targets: Sequence[Hashable]) -> pd.DataFrame:
     """(g, t) codes as a frame of words."""
     words = dict(enumerate(map(as_words, codes.T)))
-    return pd.DataFrame(words, index=keys).set_axis(labels(targets, "target"), axis=1)
+    return pd.DataFrame(words, index=keys.view()).set_axis(labels(targets, "target"), axis=1)
 
 
 def status_counts(codes: NDArray[Any], targets: Sequence[Hashable]) -> pd.DataFrame:
@@ -82,7 +79,8 @@ def product(*axes: tuple[str, Sequence[Hashable]]) -> pd.MultiIndex:
     """All combinations of the labels of named axes, the last varying fastest."""
     levels: list[Any] = [labels(names, None) for _, names in axes]
     codes = np.indices([len(level) for level in levels]).reshape(len(levels), -1)
-    return pd.MultiIndex(levels=levels, codes=list(codes), names=[name for name, _ in axes])
+    names: list[Any] = [name for name, _ in axes]
+    return pd.MultiIndex(levels=levels, codes=list(codes), names=names, verify_integrity=False)
 
 
 def with_terms(keys: pd.Index[Any], terms: Sequence[Hashable]) -> pd.MultiIndex:

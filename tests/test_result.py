@@ -640,6 +640,19 @@ def test_frames_are_the_callers_own() -> None:
 # ---------------------------------------------------------------------- tables
 
 
+@pytest.mark.parametrize("name", ["params", "bse", "rms", "nobs", "status", "flags"])
+def test_what_is_done_to_a_frame_stays_there(name: str) -> None:
+    frame = pd.DataFrame({"g": [1, 1, 1, 2, 2, 2], "x": [0, 1, 2, 0, 1, 2.0], "y": [1, 3, 5, 0, 1, 5.0]})
+    fit = gbreg.fit(frame, by="g", linear=["x"], targets=["y"], backend="numpy")
+    want = getattr(fit, name)
+    got = getattr(fit, name)
+    got.index.name = "other"
+    got.columns.names = ["other"] * got.columns.nlevels
+    got.iloc[0, 0] = got.iloc[1, 0]
+    pd.testing.assert_frame_equal(getattr(fit, name), want)
+    assert want.index.name == "g"
+
+
 def test_tidy_has_one_row_per_number() -> None:
     fit = fitted()
     got = fit.tidy(conf_level=0.9)
