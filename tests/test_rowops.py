@@ -25,6 +25,7 @@ def make_codes(kind: str, n: int, g: int, seed: int = 0) -> np.ndarray:
 def steps(request, monkeypatch):
     """Small enough that blocks, streams and both ways of sorting take part."""
     monkeypatch.setattr(_rowops, "SMALL_BYTES", 100 if request.param else 1 << 40)
+    monkeypatch.setattr(_rowops, "DIRECT", 5)
     monkeypatch.setattr(_rowops, "BLOCK_ROWS", 37)
     monkeypatch.setattr(_rowops, "STREAMS", 8)
 
