@@ -238,6 +238,7 @@ def test_threads_change_no_bit(precision, monkeypatch):
     monkeypatch.setattr("gbreg.backends._numba.EXTENDED_ROWS", 50)
     monkeypatch.setattr("gbreg.backends._packed.LONG_ROWS", 60)
     monkeypatch.setattr("gbreg.backends._numba.LONG_ROWS", 60)
+    monkeypatch.setattr("gbreg.backends._numba.LONG_EXTENDED_ROWS", 60)
     monkeypatch.setattr("gbreg.backends._long.BLOCK_ROWS", 16)
     problem = make_problem([5, 300, 0, 7, 2, 61, 8, 60, 500], 2, 2, offset=5)
     options = FitOptions(min_nobs=3, precision=precision)
@@ -267,6 +268,7 @@ def test_long_groups_agree_with_short_ones(precision, design, monkeypatch):
     want = NumbaBackend(1).fit(problem, options, no_progress)
     monkeypatch.setattr("gbreg.backends._packed.LONG_ROWS", 60)
     monkeypatch.setattr("gbreg.backends._numba.LONG_ROWS", 60)
+    monkeypatch.setattr("gbreg.backends._numba.LONG_EXTENDED_ROWS", 60)
     monkeypatch.setattr("gbreg.backends._long.BLOCK_ROWS", 16)
     got = NumbaBackend(2).fit(problem, options, no_progress)
     for name in ("status", "flags", "nobs", "rank", "dropped"):

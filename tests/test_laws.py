@@ -397,7 +397,8 @@ def test_planted_coefficients_are_recovered_exactly(backend, case, rng):
 # --- drivers --------------------------------------------------------------------------------------
 
 
-LONG = {"_packed.LONG_ROWS": 12, "_numba.LONG_ROWS": 12, "_long.BLOCK_ROWS": 5}  # these decide on bits
+LONG = dict.fromkeys(("_packed.LONG_ROWS", "_numba.LONG_ROWS", "_numba.LONG_EXTENDED_ROWS"), 12)
+LONG["_long.BLOCK_ROWS"] = 5  # these decide on bits
 RANGES = {"_numba.RANGE_ROWS": 7, "_numba.EXTENDED_ROWS": 7, "_numpy.ROWS": 7, "_numpy_extended.CELLS": 40}
 
 

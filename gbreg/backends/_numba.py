@@ -10,7 +10,15 @@ import numpy as np
 from gbreg import fast_kernels, kernels, loss_kernels
 from gbreg.backends import Progress
 from gbreg.backends._long import extend_long_group, fit_long_group
-from gbreg.backends._packed import LONG_ROWS, ExtendedScratch, FastScratch, Run, as_token, quiet
+from gbreg.backends._packed import (
+    LONG_EXTENDED_ROWS,
+    LONG_ROWS,
+    ExtendedScratch,
+    FastScratch,
+    Run,
+    as_token,
+    quiet,
+)
 from gbreg.backends._ranges import map_ranges, run_tasks, threads_for
 from gbreg.backends._rowops import CompiledRows
 from gbreg.minimum import START_ROWS, Minimum, draws
@@ -47,11 +55,11 @@ class NumbaBackend:
         run = Run.start(problem, options, threads_for(self.n_jobs, problem.n_rows, SERIAL_ROWS), progress)
         k, t = problem.n_predictors, problem.n_targets
         token = as_token(k)
-        room = int(min(run.sizes.max(initial=0), LONG_ROWS)) if options.mad else 0
+        longest = int(run.sizes.max(initial=0)) if options.mad else 0
 
         def fast(g0: int, g1: int) -> None:
             results = (run.P, run.targets, run.status, run.flags, run.rank, run.todo)
-            scratch = FastScratch.make(k, t, room)
+            scratch = FastScratch.make(k, t, min(longest, LONG_ROWS))
             arguments: list[Any] = [*run.data, g0, g1, token, run.settings, *scratch, *results]
             with quiet():
                 fast_kernels.fit_groups(*arguments)
@@ -60,13 +68,13 @@ class NumbaBackend:
         if run.todo.any():
             for g in np.flatnonzero(run.todo[:, 0] == kernels.LONG):
                 fit_long_group(run, int(g), token)
-            self._extend(run, np.flatnonzero(run.todo.any(axis=1)), room)
+            self._extend(run, np.flatnonzero(run.todo.any(axis=1)), min(longest, LONG_EXTENDED_ROWS))
         return run.estimates()
 
     @staticmethod
     def _extend(run: Run, todo: IntArray, room: int) -> None:
         """The extended path of the groups that asked for it, long ones by themselves."""
-        long = run.sizes[todo] > LONG_ROWS
+        long = run.sizes[todo] > LONG_EXTENDED_ROWS
         for g in todo[long]:
             extend_long_group(run, int(g))
         groups = todo[~long]

@@ -14,7 +14,8 @@ from gbreg._lanes import LANES
 from gbreg.backends import Progress
 from gbreg.problem import LIMITS, Estimates, FitOptions, FloatArray, IntArray, Problem
 
-LONG_ROWS = 1 << 16  # longer groups are summed in blocks
+LONG_ROWS = 1 << 18  # longer groups are summed in blocks, which several threads share
+LONG_EXTENDED_ROWS = 1 << 16  # the same on the extended path, which is slower
 UNROLLED = 8  # predictor counts that get a kernel of their own
 
 
