@@ -17,6 +17,7 @@ import numpy as np
 from gbreg.backends import Progress
 from gbreg.backends._numpy_common import grouped_mad
 from gbreg.errors import GbregError
+from gbreg.farout import norm_of, rows_at, survive_far_rows
 from gbreg.minimum import Minimize
 from gbreg.problem import (
     BoolArray,
@@ -75,17 +76,25 @@ def minimize_loss(
     if not drop:
         _forget(out, estimates.status == Status.RANK_DEFICIENT)
     settled = estimates.settled(drop) & (estimates.rank > 0)  # else there is nothing to move
-    for groups in _alike(problem, estimates.dropped[:, 0], np.asarray(settled.any(axis=1))):
-        asked, unit = settled[groups], out.resid_norm[groups]
+
+    def find(
+        to: Estimates, groups: IntArray, asked: BoolArray, unit: FloatArray, away: BoolArray | None = None
+    ) -> None:
         for turn in range(PASSES):
             progress(0)
             with np.errstate(all="ignore"):
-                work = _Work(problem, out, loss, groups, asked, np.where(unit > 0, unit, 1.0), turn)
+                work = _Work(problem, to, loss, groups, asked, np.where(unit > 0, unit, 1.0), turn, away)
                 coarse, scale = work.minimize(minimize, progress, mad)
             some = coarse.any(axis=1)
             if not some.any():
                 break
             groups, asked, unit = groups[some], coarse[some], scale[some]
+
+    for groups in _alike(problem, estimates.dropped[:, 0], np.asarray(settled.any(axis=1))):
+        find(out, groups, settled[groups], out.resid_norm[groups])
+        if loss.name == "bisquare":
+            constant = (out.flags[groups] & Flag.CONSTANT_TARGET) > 0
+            survive_far_rows(problem, out, loss, groups, settled[groups] & ~constant, find)
     told = (out.flags & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
     none = settled & out.settled(drop) & np.isnan(out.spread[:, :, 1]) & ~told
     out.flags[none] |= np.uint8(Flag.NO_ROBUST_ERRORS)
@@ -103,6 +112,7 @@ class _Work:
     asked: BoolArray  # (g, t)
     unit: FloatArray  # (g, t), size of the residuals
     turn: int  # passes before this one
+    away: BoolArray | None = None  # (n,), rows whose weight is 0 whatever the coefficients, of the problem
 
     def minimize(self, minimize: Minimize, progress: Progress, mad: bool) -> tuple[BoolArray, FloatArray]:
         """Find minima; where the scale is so much less than the unit that rounding shows, and the scale.
@@ -113,15 +123,21 @@ class _Work:
         problem, out, groups, unit = self.problem, self.out, self.groups, self.unit
         k, t = problem.n_predictors, problem.n_targets
         first = out.params.shape[2] - k
-        rows, own = self._rows()
+        rows, own = rows_at(problem, groups)
         sizes = np.diff(problem.offsets)[groups]
         offsets = frozen(np.concatenate(([0], np.cumsum(sizes))))
         side = np.sqrt(problem.w[rows])
         kept = np.flatnonzero(~out.dropped[groups[0], 0])
-        Q, inverse = orthonormal(unit_design(problem, out, groups, rows, own, side, kept), own, len(groups))
+        columns, near = unit_design(problem, out, groups, rows, own, side, kept), side
+        if self.away is not None:
+            away = self.away[rows]
+            columns, near = [np.where(away, 0.0, column) for column in columns], np.where(away, 0.0, side)
+        Q, inverse = orthonormal(columns, own, len(groups))
         B = [side * residuals(problem, out, q, rows, groups[own]) / unit[own, q] for q in range(t)]
         far = max(FAR, 10 * self.loss.tuning)
         B = [np.clip(b, -far, far) for b in B]  # a row so far off pulls no more if it is farther
+        if self.away is not None:
+            B = [np.where(away, far, b) for b in B]
         Z = np.stack([*Q, *B, np.ones(len(own))], axis=1)
         found = minimize(Problem(frozen(Z), offsets, len(Q)), self.loss, progress, self.turn > 0)
         if found.theta.shape != (len(groups), t, len(Q)):
@@ -153,7 +169,7 @@ class _Work:
             if exact.any():
                 coarse[:, q] = change_of & (scale < COARSE)
                 nothing = np.bincount(own, problem.Z[rows, k + q] == 0, len(groups)) > sizes / 2  # no size
-                rounding = scale * unit[:, q] <= EXACT * self._sizes(q, rows, own, side)
+                rounding = scale * unit[:, q] <= EXACT * self._sizes(q, rows, own, near)
                 exact &= rounding | (nothing & (scale < COARSE))
                 coarse[exact, q] = False
             deviation = out.target_norm[groups, q] / unit[:, q] / np.sqrt(sizes)
@@ -163,7 +179,7 @@ class _Work:
             spread[exact] = 0.0, np.nan
             asked = groups[self.asked[:, q]]
             out.spread[asked, q] = spread[self.asked[:, q]]
-            size = np.sqrt(np.bincount(own, scaled * scaled, len(groups))) * unit[:, q]
+            size = norm_of(scaled, own, len(groups)) * unit[:, q]
             out.resid_norm[groups[change_of], q] = size[change_of]
             if mad:
                 deviations = grouped_mad(resid[None], offsets[:-1], sizes)[0]
@@ -180,14 +196,6 @@ class _Work:
             _forget(out, (beyond, q))
         return coarse, found.scale * unit
 
-    def _rows(self) -> tuple[slice | IntArray, IntArray]:
-        """Rows of the groups, an index, and the place of each one's group."""
-        groups, offsets = self.groups, self.problem.offsets
-        if groups[-1] - groups[0] < len(groups):  # neighbours
-            own = np.repeat(np.arange(len(groups)), np.diff(offsets[groups[0] : groups[-1] + 2]))
-            return slice(int(offsets[groups[0]]), int(offsets[groups[-1] + 1])), own
-        return self.problem.rows_of(groups)
-
     def _sizes(self, q: int, rows: slice | IntArray, own: IntArray, side: FloatArray) -> FloatArray:
         """(g,) mean size of the terms whose sum the target is."""
         out, k = self.out, self.problem.n_predictors
@@ -195,7 +203,8 @@ class _Work:
         slopes = np.where(out.dropped[:, 0], 0.0, out.params[:, q, out.params.shape[2] - k :])[self.groups]
         for j in range(k):
             terms += np.abs(slopes[own, j] * (self.problem.Z[rows, j] - out.center[self.groups, 0, j][own]))
-        return np.asarray(np.bincount(own, side * terms, len(self.groups)) / np.bincount(own))
+        terms = np.where(side > 0, side * terms, 0.0)
+        return np.asarray(np.bincount(own, terms, len(self.groups)) / np.bincount(own))
 
 
 def error_of_loss(
@@ -298,7 +307,7 @@ def _alike(problem: Problem, dropped: BoolArray, asked: BoolArray) -> Iterator[I
 
 def _copy(estimates: Estimates) -> Estimates:
     """With arrays that may be written to, and room for the spread."""
-    names = ("params", "level", "resid_norm", "mad", "status", "flags")
+    names = ("params", "level", "resid_norm", "mad", "status", "flags", "center")
     copies = {name: getattr(estimates, name).copy() for name in names}
     return replace(estimates, **copies, spread=np.full((*estimates.level.shape, 2), np.nan))
 

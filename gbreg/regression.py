@@ -154,8 +154,10 @@ def fit(
         absolute values beyond ``tuning`` standard deviations, as statsmodels' ``RLM``: survives
         outliers in a target. "bisquare", Tukey's: rows beyond ``tuning`` count for nothing; in groups
         of at least 5 rows per coefficient it starts from a fit of least trimmed squares, and so survives
-        30 % of outliers, those far out in a predictor too; others start from least squares, as
-        ``RLM`` does. The standard deviation is 1.4826 times the median of sqrt(w) |residual|.
+        30 % of outliers, those far out in a predictor too, however far; others start from least
+        squares, as ``RLM`` does. Where rows beyond about 2000 times the size of the rest of a
+        predictor are left out there are no errors: in ``RLM``'s they would count in full. The
+        standard deviation is 1.4826 times the median of sqrt(w) |residual|.
         "absolute": least absolute deviations, or another ``quantile``, as statsmodels' ``QuantReg``
         (``vcov="iid"``), one of the minima where there are several. Errors are normal; see
         `GroupFit.scale`. Groups whose predictors are dependent need ``on_collinear="drop"``. Goes

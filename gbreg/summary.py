@@ -205,9 +205,9 @@ def _notes(fit: GroupFit, q: int) -> list[str]:
     flags = int(fit.estimates.flags[0, q])
     notes += [remark for flag, remark in REMARKS.items() if flags & flag]
     if flags & Flag.NO_ROBUST_ERRORS:
-        why = (
-            "Too few rows, or too few off the fit" if spec.robust else "A leverage of 1, or a single cluster"
-        )
+        why = "A leverage of 1, or a single cluster"
+        if spec.robust:
+            why = "Too few rows, too few off the fit, or rows left out that are far out in a predictor"
         notes.append(f"{why}: there are no robust errors.")
     if not spec.options.intercept and not spec.robust:
         notes.append("R-squared is computed without centering (uncentered): the model has no constant.")
