@@ -143,6 +143,7 @@ class _Work:
         if found.theta.shape != (len(groups), t, len(Q)):
             raise GbregError(f"the backend returned coefficients of shape {found.theta.shape}")
         still = (out.flags[groups] & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
+        perfect = (out.flags[groups] & Flag.PERFECT_FIT) > 0
         moved, coarse = self.asked & ~still, np.zeros(self.asked.shape, dtype=np.bool_)
         center = out.center[groups[:, None], 0, kept].T
         if problem.origin is not None:
@@ -176,7 +177,7 @@ class _Work:
             error = error_of_loss(self.loss, scaled, own, scale, deviation, sizes, len(Q))
             spread = np.stack([scale, error], axis=1) * unit[:, [q]]
             spread[~np.isfinite(spread)] = np.nan
-            spread[exact] = 0.0, np.nan
+            spread[exact | (self.asked[:, q] & perfect[:, q])] = 0.0, np.nan  # of rounding noise
             asked = groups[self.asked[:, q]]
             out.spread[asked, q] = spread[self.asked[:, q]]
             size = norm_of(scaled, own, len(groups)) * unit[:, q]

@@ -389,6 +389,27 @@ def test_a_group_all_of_whose_predictors_are_dropped(backend, loss):
     pd.testing.assert_frame_equal(fit.params[1:], alone.params)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_perfect_fits_have_a_scale_of_0_and_no_errors(backend, loss):
+    """What rounding left of residuals differs between backends: no number is made of it."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(12), 20), "x": rng.normal(5, 1, 240)})
+    frame["y"] = 1 + 2 * frame["x"]
+    frame.loc[frame["g"] > 8, "y"] = 0.1
+    frame.loc[frame["g"] == 11, "y"] += rng.normal(size=20)
+    fit = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], loss=loss, backend=backend)
+    assert (fit.status == "ok").all(axis=None)
+    perfect = [True] * 11 + [False]
+    assert fit.flags["y"]["perfect_fit"].tolist() == perfect
+    assert (fit.scale["y"] == 0).tolist() == perfect
+    errors = [fit.bse["y"]["x"], fit.conf_int()["y"]["x"]["lower"], fit.tvalues["y"]["x"]]
+    for error in errors:
+        assert error.isna().tolist() == perfect
+    bounds = fit.predict(frame, interval="confidence")["y"]
+    assert bounds["upper"].isna().tolist() == (frame["g"] < 11).tolist()
+    assert not fit.flags["y"]["no_robust_errors"].any()
+
+
 def test_errors_that_few_rows_do_not_tell_are_flagged(backend):
     """No bandwidth reaches the median of 4 or 5 rows: NaN, and a flag says so."""
     rng = np.random.default_rng(0)
