@@ -163,7 +163,8 @@ def fit(
         `GroupFit.scale`. Groups whose predictors are dependent need ``on_collinear="drop"``. Goes
         with ``cov_type="classical"`` only.
     tuning : float, optional
-        Of "huber", default 1.345, and "bisquare", default 4.685.
+        Of "huber", default 1.345, and "bisquare", default 4.685; at least 0.001, where "huber" is
+        "absolute" but for a thousandth of the standard deviation.
     quantile : float, optional
         Of "absolute", between 0 and 1; default 0.5, the median.
     maxiter : int, optional

@@ -26,6 +26,7 @@ WeightsType = Literal["analytic", "frequency"]
 INTERCEPT = "Intercept"
 SQUARED = Loss()
 TUNING = {"huber": 1.345, "bisquare": 4.685}  # 95 % as efficient as least squares if errors are normal
+LEAST_TUNING = 1e-3  # "huber" is then the median to 1e-3 deviations; weights of 1e-20 and less are rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +285,11 @@ def loss_of(loss: LossName, *, tuning: float | None, quantile: float | None, max
         isinstance(tuning, bool) or not isinstance(tuning, Real) or not 0 < as_float(tuning) < inf
     ):
         raise SpecError(f"tuning must be a positive number of standard deviations, got {tuning!r}")
+    if tuning is not None and tuning < LEAST_TUNING:
+        raise SpecError(
+            f"tuning must be at least {LEAST_TUNING} standard deviations, got {tuning!r}; "
+            'loss="absolute" is what "huber" comes to'
+        )
     if quantile is not None:
         check_fraction("quantile", quantile)
     if maxiter is not None:

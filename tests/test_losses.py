@@ -322,6 +322,17 @@ def test_bisquare_stays_on_the_line_it_has_found(backend):
     np.testing.assert_allclose(fit.params[on_it], [[1.0, 2.0]] * on_it.sum(), rtol=1e-14)
 
 
+def test_the_least_tuning_is_nearly_the_median(backend):
+    frame = make_frame(8)
+    call = {**CALL, "backend": backend, "maxiter": 5000}
+    fit = frame.gbreg.fit(**call, loss="huber", tuning=0.001)
+    want = frame.gbreg.fit(**call, loss="absolute")
+    assert (fit.status == "ok").all(axis=None)
+    for target in ("y", "v"):
+        sums = [np.abs(one.resid(frame)[target]).groupby(frame["g"]).sum() for one in (fit, want)]
+        np.testing.assert_allclose(*sums, rtol=1e-3)
+
+
 def test_a_large_tuning_lets_far_values_pull_as_much(backend):
     """One of n, 1e20 off: as sum psi(u) = 0, the mean is tuning / n scales off that of the others."""
     y = np.random.default_rng(8).normal(size=100_000)
@@ -506,6 +517,11 @@ def test_it_is_stored_whole(tmp_path, loss):
         ({"loss": "huber", "tuning": 0}, "tuning must be a positive number"),
         ({"loss": "huber", "tuning": "wide"}, "tuning must be a positive number"),
         ({"loss": "huber", "tuning": True}, "tuning must be a positive number"),
+        (
+            {"loss": "huber", "tuning": 1e-300},
+            "tuning must be at least 0.001 standard deviations, got 1e-300",
+        ),
+        ({"loss": "bisquare", "tuning": 9e-4}, "tuning must be at least 0.001 standard deviations"),
         ({"loss": "absolute", "tuning": 2.0}, "loss='absolute' has no tuning"),
         ({"tuning": 2.0}, "loss='squared' has no tuning"),
         ({"quantile": 0.5}, "loss='squared' has no quantile"),
