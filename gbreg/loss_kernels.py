@@ -33,6 +33,7 @@ STEP = 0.99995
 START = 1e-3
 KEPT_STARTS = 3
 CONCENTRATED = 1
+TIE = 1e-8
 SAMPLED = 128
 HUBER, BISQUARE = 0, 1
 NOT_CONVERGED = 5
@@ -210,10 +211,11 @@ def find_scale(C: FloatArray, p: int, n: int, sizes: FloatArray) -> float:
 
 @kernel
 def weigh_within(C: FloatArray, p: int, n: int, cut: float) -> int:
-    """WEIGHT 1 where SIZE is at most ``cut``, else 0; how many there are."""
+    """WEIGHT 1 where SIZE is at most ``cut``, rounding aside, else 0; how many there are."""
     within = 0
+    limit = (1.0 + TIE) * cut + FLOOR
     for i in range(n):
-        inside = C[p + SIZE, i] <= cut
+        inside = C[p + SIZE, i] <= limit
         C[p + WEIGHT, i] = 1.0 if inside else 0.0
         within += inside
     return within
@@ -283,6 +285,12 @@ def clipped_sum(C: FloatArray, p: int, width: int, bound: float) -> float:
 
 
 @kernel
+def is_less(total: float, other: float) -> bool:
+    """Whether by more than rounding: on ties backends would not keep the same."""
+    return total < (1.0 - TIE) * other - FLOOR * FLOOR
+
+
+@kernel
 def start_robust(
     p: int,
     n: int,
@@ -314,9 +322,9 @@ def start_robust(
             if worst == math.inf or clipped_sum(C, p, width, bound) - (n - h) * bound * bound < worst:
                 cut = order_statistic(C, p + SIZE, n, h - 1, sizes)
                 total = trimmed(C, p, n, width, h, cut)
-                if total < worst:
+                if is_less(total, worst):
                     b = last
-                    while b > 0 and total < best[b - 1, p]:
+                    while b > 0 and is_less(total, best[b - 1, p]):
                         for j in range(p + 1):
                             best[b, j] = best[b - 1, j]
                         b -= 1
@@ -332,7 +340,7 @@ def start_robust(
         steps = 0
         while steps <= CONCENTRATED and total < math.inf:
             steps += 1
-            if total < least:
+            if is_less(total, least):
                 least = total
                 for j in range(p):
                     theta[j] = v[j]

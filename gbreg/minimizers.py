@@ -29,6 +29,7 @@ from gbreg.minimum import (
     START,
     START_ROWS,
     STEP,
+    TIE,
     Minimum,
     draws,
 )
@@ -225,7 +226,7 @@ def least_trimmed(rows: Rows, trials: FloatArray, progress: Progress) -> FloatAr
             weights[starts + k] = 1.0
         theta = solve_weighted(rows, weights, rows.b)
         total, _ = trimmed(rows, theta)
-        place = (total >= totals).sum(axis=0)  # better ones keep theirs; NaN is no better than any
+        place = (~is_less(total, totals)).sum(axis=0)  # better ones keep theirs, NaN is no better than any
         for b in reversed(range(KEPT_STARTS)):
             new, pushed = groups[(place == b) & (total < np.inf)], groups[(place < b) & (total < np.inf)]
             if b:
@@ -236,14 +237,19 @@ def least_trimmed(rows: Rows, trials: FloatArray, progress: Progress) -> FloatAr
     for b in range(KEPT_STARTS):
         theta, total = best[b], totals[b]
         for step in range(CONCENTRATED + 1):
-            better = total < least
+            better = is_less(total, least)
             found[:, better], least[better] = theta[:, better], total[better]
             if step < CONCENTRATED:
                 _, cut = trimmed(rows, theta)
-                kept = np.abs(rows.b - rows.along(theta)) <= cut[rows.own]
+                kept = np.abs(rows.b - rows.along(theta)) <= ((1 + TIE) * cut + FLOOR)[rows.own]
                 theta = solve_weighted(rows, kept.astype(np.float64), rows.b)
                 total, _ = trimmed(rows, theta)
     return found
+
+
+def is_less(total: FloatArray, other: FloatArray) -> BoolArray:
+    """Whether by more than rounding: on ties backends would not keep the same, and end in other minima."""
+    return np.asarray(total < (1 - TIE) * other - FLOOR * FLOOR)
 
 
 def trimmed(rows: Rows, theta: FloatArray) -> tuple[FloatArray, FloatArray]:

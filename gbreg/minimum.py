@@ -28,6 +28,7 @@ STEP = 0.99995  # share of the way to the boundary: Portnoy and Koenker 1997
 START = 1e-3  # how far multipliers start from their bounds
 KEPT_STARTS = 3  # fits through drawn rows that are concentrated
 CONCENTRATED = 1  # steps; the iteration that follows goes on
+TIE = 1e-8  # of a trimmed sum or of a residual: less is no difference, and an earlier draw is kept
 SAMPLED = 128  # rows of a group that the start looks at, at most about
 
 

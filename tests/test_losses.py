@@ -383,6 +383,22 @@ def test_ties_end_alike_on_numba_and_numpy(loss):
         np.testing.assert_allclose(one.params[ended], other.params[ended], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.compiled
+def test_starts_that_tie_end_alike_on_numba_and_numpy():
+    """Targets of 0 and 1: many draws have the same trimmed sum, but for rounding, and lead elsewhere."""
+    rng = np.random.default_rng(0)
+    sizes = rng.choice([12, 21, 50], 2000)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(2000), sizes), "x": rng.normal(size=sizes.sum())})
+    frame["y"] = (rng.random(len(frame)) < 0.4).astype(float)
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "loss": "bisquare"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GbregWarning)
+        one, other = (frame.gbreg.fit(**call, backend=name) for name in ("numba", "numpy"))
+    assert one.status.equals(other.status)
+    np.testing.assert_allclose(one.params, other.params, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(one.scale, other.scale, rtol=1e-7, atol=1e-12)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_group_all_of_whose_predictors_are_dropped(backend, loss):
     """Without intercept nothing is left to fit: no coefficients, as with least squares, and values of 0."""
@@ -560,7 +576,7 @@ def test_another_backend_is_helped_out():
 
 def test_limits_are_those_of_the_kernels():
     shared = [name for name in vars(loss_kernels) if name.isupper() and hasattr(minimum, name)]
-    assert len(shared) == 13
+    assert len(shared) == 14
     for name in shared:
         assert getattr(loss_kernels, name) == getattr(minimum, name)
     assert gbreg.problem.Status.NOT_CONVERGED == loss_kernels.NOT_CONVERGED
