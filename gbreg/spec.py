@@ -149,7 +149,8 @@ class FitSpec:
             raise SpecError("ridge_standardize= needs ridge=, the penalty")
         if self.ridge is None and self.bounds is None:
             return
-        asked = " and ".join(f"{name}=" for name in ("ridge", "bounds") if getattr(self, name) is not None)
+        given = [f"{name}=" for name in ("ridge", "bounds") if getattr(self, name) is not None]
+        asked = f"a fit with {' and '.join(given)}"
         if self.cov_type != "classical":
             raise SpecError(f"{asked} leaves no standard errors, got cov_type={self.cov_type!r}")
         if self.clip is not None:

@@ -370,6 +370,10 @@ def test_fitted_values_formulas_and_storage(tmp_path, backend: str) -> None:
         ({"ridge": 1, "cov_type": "HC1"}, "ridge= leaves no standard errors, got cov_type='HC1'"),
         ({"ridge": 1, "clip": 3.0}, "ridge= does not go with clip="),
         (
+            {"ridge": 1, "bounds": (0, 1), "precision": "extended"},
+            "a fit with ridge= and bounds= is computed in float64 only",
+        ),
+        (
             {"ridge": 1, "precision": "extended"},
             'ridge= is computed in float64 only, got precision="extended"',
         ),
