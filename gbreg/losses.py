@@ -299,8 +299,10 @@ def _quartiles(values: FloatArray, own: IntArray, n: IntArray) -> tuple[FloatArr
 def _alike(problem: Problem, dropped: BoolArray, asked: BoolArray) -> Iterator[IntArray]:
     """Groups that were asked for, by what is dropped, about `CHUNK_ROWS` rows at a time."""
     sizes = np.diff(problem.offsets)
-    patterns, which = np.unique(dropped[asked], axis=0, return_inverse=True)
-    for m in range(len(patterns)):
+    which = np.zeros(np.count_nonzero(asked), dtype=np.int64)
+    if dropped[asked].any():
+        which = np.unique(dropped[asked], axis=0, return_inverse=True)[1]
+    for m in range(which.max(initial=-1) + 1):
         groups = np.flatnonzero(asked)[which.ravel() == m]
         cuts = np.flatnonzero(np.diff(np.cumsum(sizes[groups]) // CHUNK_ROWS)) + 1
         yield from np.split(groups, cuts)
