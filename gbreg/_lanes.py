@@ -80,11 +80,17 @@ else:
         def __init__(self, manager: Any, kind: Any) -> None:
             super().__init__(manager, kind, _VECTOR if kind == VECTOR else _BITS)
 
-    def _splat(builder: Any, value: Any) -> Any:
+    def _lane(m: int) -> Any:
+        return ir.Constant(ir.IntType(32), m)
+
+    def _join(builder: Any, values: Any) -> Any:
         vector = ir.Constant(_VECTOR, ir.Undefined)
-        for lane in range(LANES):
-            vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), lane))
+        for m, value in enumerate(values):
+            vector = builder.insert_element(vector, value, _lane(m))
         return vector
+
+    def _splat(builder: Any, value: Any) -> Any:
+        return _join(builder, [value] * LANES)
 
     def _as_vector(builder: Any, kind: Any, value: Any) -> Any:
         return value if kind == VECTOR else _splat(builder, value)
@@ -145,9 +151,6 @@ else:
         width = builder.extract_value(rows.shape, 1)
         return builder.gep(rows.data, [builder.add(builder.mul(row, width), column)])
 
-    def _lane(m: int) -> Any:
-        return ir.Constant(ir.IntType(32), m)
-
     @intrinsic  # type: ignore[untyped-decorator]
     def load(typingctx: Any, A: Any, i: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -170,12 +173,6 @@ else:
             return _splat(builder, args[0])
 
         return VECTOR(types.float64), codegen
-
-    def _join(builder: Any, values: Any) -> Any:
-        vector = ir.Constant(_VECTOR, ir.Undefined)
-        for m, value in enumerate(values):
-            vector = builder.insert_element(vector, value, _lane(m))
-        return vector
 
     @intrinsic  # type: ignore[untyped-decorator]
     def gather(typingctx: Any, Z: Any, r0: Any, r1: Any, r2: Any, r3: Any, j: Any) -> Any:

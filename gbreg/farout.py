@@ -15,8 +15,19 @@ from dataclasses import replace
 import numpy as np
 
 from gbreg.minimizers import Rows
-from gbreg.minimum import NORMAL, START_ROWS
-from gbreg.problem import BoolArray, Estimates, Flag, FloatArray, IntArray, Loss, Problem, Status, residuals
+from gbreg.minimum import EXACT, NORMAL, START_ROWS
+from gbreg.problem import (
+    BoolArray,
+    Estimates,
+    Flag,
+    FloatArray,
+    IntArray,
+    Loss,
+    Problem,
+    Status,
+    norm_of,
+    residuals,
+)
 from gbreg.sandwich import orthonormal
 
 FAR_OUT = 2e3  # times the size that 70 % of the rows do not exceed; from about 5e3 on starts are missed
@@ -24,7 +35,6 @@ ROUNDS = 8  # in which rows that are not outliers after all come back
 LEFT = 1e-7  # of the length of a predictor, what the others do not explain: less is dependent
 LEFT_ROUNDING = 2.0**-46  # of its values
 ALIKE = 1e-6  # difference of minima, relative, that is none
-EXACT = 16 * 2.0**-53  # of the target: a scale that is rounding noise
 
 Again = Callable[[Estimates, IntArray, BoolArray, FloatArray, BoolArray], None]
 
@@ -73,15 +83,6 @@ def survive_far_rows(
     _take(problem, out, trials, groups, taken, middle)
 
 
-def rows_at(problem: Problem, groups: IntArray) -> tuple[slice | IntArray, IntArray]:
-    """Rows of the groups, an index, and the place of each one's group."""
-    offsets = problem.offsets
-    if groups[-1] - groups[0] < len(groups):  # neighbours
-        own = np.repeat(np.arange(len(groups)), np.diff(offsets[groups[0] : groups[-1] + 2]))
-        return slice(int(offsets[groups[0]]), int(offsets[groups[-1] + 1])), own
-    return problem.rows_of(groups)
-
-
 def may_have_far_rows(problem: Problem, out: Estimates, groups: IntArray, kept: IntArray) -> BoolArray:
     """(g,) false where none is, told without sorting: neighbours differ by too much of the range.
 
@@ -91,7 +92,7 @@ def may_have_far_rows(problem: Problem, out: Estimates, groups: IntArray, kept: 
     if not len(groups):
         return np.zeros(0, dtype=np.bool_)
     counts = np.diff(problem.offsets)[groups]
-    rows, own = rows_at(problem, groups)
+    rows, own = problem.rows_at(groups)
     starts = np.cumsum(counts) - counts
     side = np.sqrt(problem.w[rows])
     with np.errstate(all="ignore"):
@@ -220,14 +221,6 @@ def _leave_out(
         far[np.flatnonzero(part)[inside]] = False
         place = place[back]
     return trial, np.bincount(owner, far, len(groups)) > 0, fits
-
-
-def norm_of(values: FloatArray, own: IntArray, g: int) -> FloatArray:
-    """(g,) roots of the sums of squares, which stay in the range of float64."""
-    largest = np.zeros(g)
-    np.maximum.at(largest, own, np.abs(values))
-    largest[largest == 0] = 1.0
-    return np.asarray(largest * np.sqrt(np.bincount(own, np.square(values / largest[own]), g)))
 
 
 def _is_less(

@@ -50,6 +50,7 @@ from gbreg.kernels import (
     WSUM,
     Settings,
     median_deviation,
+    places,
     two_product,
     two_sum,
 )
@@ -557,12 +558,7 @@ def write_pattern(
 ) -> None:
     """What the targets share, into P[g] to P[last]; inverse (k k,) is scratch."""
     k = len(token)
-    first = 1 if intercept else 0
-    norm = CENTER + k
-    xcorr = norm + k
-    root = xcorr + k * (k - 1) // 2
-    slope = root + first
-    corr = slope + k
+    norm, xcorr, root, slope, corr = places(k, intercept)
     wsum = load(moments, moments.shape[0] - 1)
     scatter(P, g, last, WSUM, wsum)
     scatter(P, g, last, PIVOT, load(smallest, 0))

@@ -366,6 +366,16 @@ def spot(origin: FloatArray, g: int, column: int, value: float) -> float:
     return there
 
 
+@inlined
+def places(k: int, intercept: bool) -> tuple[int, int, int, int, int]:
+    """Where norm, xcorr, root, its slopes and corr begin in P."""
+    norm = CENTER + k
+    xcorr = norm + k
+    root = xcorr + k * (k - 1) // 2
+    slope = root + 1 if intercept else root
+    return norm, xcorr, root, slope, slope + k
+
+
 class At(NamedTuple):
     """Where the sections of S begin."""
 
@@ -840,14 +850,9 @@ def dd_write_pattern(
     Norms out of range are NaN: only diagnostics need them. log_wsum is not touched.
     """
     c = exponent.shape[0] - 1
-    first = 1 if intercept else 0
-    norm = CENTER + k
-    xcorr = norm + k
-    root = xcorr + k * (k - 1) // 2
-    slope = root + first
-    corr = slope + k
+    norm, xcorr, root, slope, corr = places(k, intercept)
     half = exponent[c] // 2
-    rank[g, 0] = first
+    rank[g, 0] = 1 if intercept else 0
     P[g, WSUM] = ldexp(S[at.wsum, 0], exponent[c])
     P[g, PIVOT] = smallest
     a = at.cross

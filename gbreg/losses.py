@@ -17,8 +17,8 @@ import numpy as np
 from gbreg.backends import Progress
 from gbreg.backends._numpy_common import grouped_mad
 from gbreg.errors import GbregError
-from gbreg.farout import norm_of, rows_at, survive_far_rows
-from gbreg.minimum import Minimize
+from gbreg.farout import survive_far_rows
+from gbreg.minimum import EXACT, Minimize
 from gbreg.problem import (
     BoolArray,
     Estimates,
@@ -29,6 +29,7 @@ from gbreg.problem import (
     Problem,
     Status,
     frozen,
+    norm_of,
     residuals,
 )
 from gbreg.sandwich import orthonormal, unit_design
@@ -37,7 +38,6 @@ CHUNK_ROWS = 1 << 18  # a group is never cut
 PASSES = 24  # at most; more than one is for values more than 1e5 scales away, one for each 1e14
 COARSE = 1e-5  # least scale in units of the residuals: below it they have less than 11 digits of the scale
 FAR = 1e4  # units beyond which a residual is cut, at least
-EXACT = 16 * 2.0**-53  # scale that is rounding noise, in sizes of the terms
 
 
 def minimize_loss(
@@ -123,7 +123,7 @@ class _Work:
         problem, out, groups, unit = self.problem, self.out, self.groups, self.unit
         k, t = problem.n_predictors, problem.n_targets
         first = out.params.shape[2] - k
-        rows, own = rows_at(problem, groups)
+        rows, own = problem.rows_at(groups)
         sizes = np.diff(problem.offsets)[groups]
         offsets = frozen(np.concatenate(([0], np.cumsum(sizes))))
         side = np.sqrt(problem.w[rows])

@@ -20,6 +20,7 @@ SEED = 20_061_031
 FLOOR = 1e-14  # of the scale: what rounding leaves of residuals of a target of size 1
 SETTLED = 1e-10  # change of coefficients, in scales, that ends the iteration
 ROUNDING = 1e-15
+EXACT = 16 * 2.0**-53  # scale that is rounding noise, in sizes of the terms
 FREE = 20  # iterations from which on the scale is halfway where it turns back: some groups would cycle
 DEPENDENT = 1e-10  # pivots of rows, relative, that are rounding noise
 FAINT = 1e-14  # the same where weights differ by many orders of magnitude

@@ -195,6 +195,13 @@ class Problem:
         own = np.repeat(np.arange(len(groups)), sizes)
         return np.arange(len(own)) + (starts - (np.cumsum(sizes) - sizes))[own], own
 
+    def rows_at(self, groups: IntArray) -> tuple[Any, IntArray]:
+        """`rows_of`, as a slice where the groups are neighbours."""
+        if groups[-1] - groups[0] < len(groups):
+            own = np.repeat(np.arange(len(groups)), np.diff(self.offsets[groups[0] : groups[-1] + 2]))
+            return slice(int(self.offsets[groups[0]]), int(self.offsets[groups[-1] + 1])), own
+        return self.rows_of(groups)
+
     def split(self, rows: int) -> Iterator[tuple[int, int]]:
         """Group ranges of about ``rows`` rows each, in order; a group is never cut.
 
@@ -222,6 +229,14 @@ def residuals(problem: Problem, estimates: Estimates, q: int, rows: Any, own: In
     for j in range(k):
         resid -= slopes[:, j][own] * (Z[:, j] - estimates.center[:, 0, j][own])
     return resid
+
+
+def norm_of(values: FloatArray, own: IntArray, g: int) -> FloatArray:
+    """(g,) roots of the sums of squares, which stay in the range of float64."""
+    largest = np.zeros(g)
+    np.maximum.at(largest, own, np.abs(values))
+    largest[largest == 0] = 1.0
+    return np.asarray(largest * np.sqrt(np.bincount(own, np.square(values / largest[own]), g)))
 
 
 def frozen(values: NDArray[Any]) -> NDArray[Any]:
