@@ -36,7 +36,7 @@ from gbreg.spec import (
 )
 from gbreg.troubles import failures, raise_if_collinear
 
-INTERRUPTIBLE_ROWS = 500_000  # smaller fits are over before a finger leaves the key
+INTERRUPTIBLE_ROWS = 5_000  # smaller fits are over before a finger leaves the key, and need no threads
 
 
 def fit(
@@ -313,7 +313,10 @@ def fit(
         def again(rows: GroupLayout, spec: FitSpec) -> GroupFit:
             return fit_rows(data, rows, spec, engine, ops, tick)
 
-        result = interruptible(work, tick) if len(frame) > INTERRUPTIBLE_ROWS else work()
+        # What waits for threads or processes never runs in the main thread: the locks of `threading`
+        # and of executors do not outlast a signal between two of their steps.
+        shared = len(frame) > INTERRUPTIBLE_ROWS or getattr(engine, "n_jobs", None) not in (None, 1)
+        result = interruptible(work, tick) if shared else work()
     if on_collinear == "raise":
         for one in (result, *result.parents.values()):
             raise_if_collinear(one)

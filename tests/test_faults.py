@@ -15,6 +15,7 @@ import time
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from joblib import Parallel, delayed
 
 import gbreg
 from gbreg import interrupt, regression
+from gbreg.backends import _numba, _ranges, _rowops
 from gbreg.backends._numpy import NumpyBackend
 from gbreg.problem import Estimates, FitOptions, Problem
 
@@ -163,6 +165,35 @@ def test_ctrl_c_while_a_lock_of_threading_is_open_is_no_other_error(monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             fit(make_frame(), Engine(lambda progress: None))
     assert np.isfinite(fit(make_frame())).all()
+
+
+SHARED = {
+    "rows": (10_000, 5, {}),
+    "jobs": (1_000, 5, {"n_jobs": 2}),
+    "loss": (6_000, 50, {"loss": "huber"}),
+    "long group": (100_000, 100_000, {"precision": "extended"}),
+}
+
+
+@pytest.mark.parametrize("shape", SHARED)
+def test_no_pool_is_waited_for_in_the_main_thread(monkeypatch, shape):
+    """A future that is interrupted between two steps of its lock raises RuntimeError."""
+    n, size, options = SHARED[shape]
+    monkeypatch.setattr(_rowops, "SERIAL_ROWS", 6_000)
+    monkeypatch.setattr(_numba, "SERIAL_ROWS", 6_000)
+    monkeypatch.setattr(_numba, "RANGE_ROWS", 64)
+    monkeypatch.setattr(_numba, "LOSS_ROWS", 64)
+    made = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, *arguments: object, **named: object) -> None:
+            made.append(threading.current_thread().name)
+            super().__init__(*arguments, **named)
+
+    monkeypatch.setattr(_ranges, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(_ranges, "cores", lambda: 2)
+    gbreg.fit(make_frame(n, size), **CALL, **options)
+    assert set(made) == {"gbreg-fit"}
 
 
 def test_a_thread_that_cannot_be_had_is_an_error_of_its_own(monkeypatch):

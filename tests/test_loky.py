@@ -21,7 +21,7 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
 import gbreg
-from gbreg import errors, regression
+from gbreg import errors
 from gbreg.backends import _loky
 from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._ranges import cores
@@ -211,9 +211,7 @@ def test_a_worker_killed_between_calls_leaves_no_hang_and_no_wrong_number():
     assert_next_call_works()
 
 
-@pytest.mark.parametrize("interruptible_rows", [0, 10**9], ids=["helper thread", "main thread"])
-def test_ctrl_c_ends_a_fit_and_the_next_call_works(monkeypatch, interruptible_rows):
-    monkeypatch.setattr(regression, "INTERRUPTIBLE_ROWS", interruptible_rows)
+def test_ctrl_c_ends_a_fit_and_the_next_call_works(monkeypatch):
     frame = make_frame()
     fit(frame)  # workers are up
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)

@@ -55,7 +55,7 @@ class LokyBackend:
     name = "loky"
 
     def __init__(self, n_jobs: int | None = None) -> None:
-        self.n_jobs = n_jobs
+        self.n_jobs = -1 if n_jobs is None else n_jobs
         self.rows = CompiledRows(n_jobs=1)  # no threads, which are not wanted here
 
     def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
@@ -72,7 +72,7 @@ class LokyBackend:
     @contextmanager
     def _workers(self) -> Iterator[int]:
         """How many there are, for this fit alone."""
-        jobs = self.n_jobs if self.n_jobs is not None and self.n_jobs > 0 else cores()
+        jobs = cores() if self.n_jobs == -1 else self.n_jobs
         if jobs > 1:
             _stop_workers_at_exit()
         with _one_at_a_time:
