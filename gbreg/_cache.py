@@ -21,7 +21,10 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from gbreg.errors import GbregWarning
 
-SOURCES = ("_jit.py", "_lanes.py", "kernels.py", "fast_kernels.py", "loss_kernels.py", "problem.py")
+SOURCES = (
+    *("_jit.py", "_lanes.py", "problem.py"),
+    *("row_kernels.py", "kernels.py", "fast_kernels.py", "loss_kernels.py"),
+)
 
 _said: list[str] = []
 

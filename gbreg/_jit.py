@@ -20,6 +20,8 @@ from gbreg._cache import keep
 from gbreg._lanes import LANES
 
 F = TypeVar("F", bound=Callable[..., Any])
+_ALL_BITS = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio
 
 
 def compiled(function: F, **options: bool) -> F:
@@ -93,12 +95,24 @@ if numba.config.DISABLE_JIT:  # the same in plain Python, which raises where mac
         """The i-th float64 from an address on."""
         return ctypes.c_double.from_address(int(address) + 8 * int(i)).value
 
+    def word(address: int, i: int, size: int) -> int:
+        """The ``size`` bytes, 0 to 8, from the i-th byte after an address on, as one number."""
+        return int.from_bytes(
+            ctypes.string_at(int(address) + int(i), int(size)), "little", signed=int(size) == 8
+        )
+
+    def word_hash(hashed: int, word: int) -> int:
+        """Mix a word into a hash."""
+        mixed = ((int(hashed) ^ int(word)) & _ALL_BITS) * _GOLDEN & _ALL_BITS
+        mixed ^= mixed >> 32
+        return mixed - (mixed >> 63 << 64)
+
     def prefetch(table: Any, row: int) -> None:
         """Ask for a row of an array that will be needed soon."""
 
     def hash_place(value: int, shift: int) -> int:
         """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4)."""
-        return (int(value) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> int(shift)
+        return (int(value) * _GOLDEN & _ALL_BITS) >> int(shift)
 
 else:
 
@@ -125,8 +139,38 @@ else:
     @kernel
     def hash_place(value: int, shift: int) -> int:
         """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4)."""
-        product = np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)
+        product = np.uint64(value) * np.uint64(_GOLDEN)
         return np.int64(product >> np.uint64(shift))  # type: ignore[return-value]
+
+    @kernel
+    def word_hash(hashed: int, word: int) -> int:
+        """Mix a word into a hash."""
+        mixed = (np.uint64(hashed) ^ np.uint64(word)) * np.uint64(_GOLDEN)
+        return np.int64(mixed ^ (mixed >> np.uint64(32)))  # type: ignore[return-value]
+
+    def _reader(bits: int) -> Any:
+        @intrinsic  # type: ignore[untyped-decorator]
+        def read(typingctx: Any, address: Any, i: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                start = builder.inttoptr(builder.add(*args), ir.IntType(bits).as_pointer())
+                value = builder.load(start, align=1)
+                return value if bits == 64 else builder.zext(value, ir.IntType(64))
+
+            return types.int64(types.int64, types.int64), codegen
+
+        return read
+
+    _read_word, _read_byte = _reader(64), _reader(8)
+
+    @inlined
+    def word(address: int, i: int, size: int) -> int:
+        """The ``size`` bytes, 0 to 8, from the i-th byte after an address on, as one number."""
+        if size == 8:
+            return _read_word(address, i)  # type: ignore[no-any-return]
+        value = 0
+        for b in range(size):
+            value |= _read_byte(address, i + b) << (8 * b)
+        return value
 
     @intrinsic  # type: ignore[untyped-decorator]
     def peek(typingctx: Any, address: Any, i: Any) -> Any:

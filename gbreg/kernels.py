@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Every compiled kernel: plain loops that read inputs, write outputs, never raise.
 
-Order of the file: double-double primitives, medians, rows into groups, the extended path, blocks of
+Order of the file: double-double primitives, medians, the extended path, blocks of
 long groups. The fast path is in `gbreg.fast_kernels`, other losses than squares in `gbreg.loss_kernels`.
 
 ``Z`` (n, c + 1) holds rows sorted by group: k predictors, t targets, ``c = k + t``, and the weight.
@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from gbreg._jit import entry, hash_place, inlined, kernel, ldexp, peek, prefetch, product_error
+from gbreg._jit import entry, inlined, kernel, ldexp, product_error
 from gbreg.problem import FloatArray, IntArray
 
 # Status and Flag of gbreg.problem as plain integers; a test holds them equal.
@@ -41,7 +41,6 @@ WSUM, LOG_WSUM, PIVOT, CENTER = 0, 1, 2, 3  # places in P
 LEVEL, RESID_NORM, TARGET_NORM, MAD, PARAMS = 0, 1, 2, 3, 4  # places in T
 ASKED, LONG = 1, 2  # values in todo
 
-AHEAD = 16  # rows between asking for memory and using it
 SMALLEST_NORMAL = 2.0**-1022
 SMALLEST_ROOT = 2.0**-1030  # of a variance; 13 digits are left
 
@@ -206,152 +205,6 @@ def median_deviation(values: FloatArray, n: int) -> float:
     for i in range(n):
         values[i] = abs(values[i] - middle)
     return median(values, n)
-
-
-# --------------------------------------------------------------------------- rows into groups
-# ``codes`` (n,) are the groups of rows, negative for none.
-
-
-@entry
-def find_bounds(values: Any, bounds: Any) -> None:
-    """Widen bounds (2,) to hold all values."""
-    least = bounds[0]
-    most = bounds[1]
-    for i in range(values.shape[0]):
-        least = min(least, values[i])
-        most = max(most, values[i])
-    bounds[0] = least
-    bounds[1] = most
-
-
-@entry
-def add_digit(values: Any, low: int, base: int, codes: Any) -> None:
-    """``codes = codes * base + (values - low)``."""
-    for i in range(values.shape[0]):
-        codes[i] = codes[i] * base + (values[i] - low)
-
-
-@entry
-def find_distinct(
-    values: IntArray,
-    lo: int,
-    shift: int,
-    table: IntArray,
-    n_found: int,
-    uniques: IntArray,
-    codes: Any,
-) -> tuple[int, int]:
-    """Number values from row lo on by first appearance; returns the row where room ran out, and n_found.
-
-    table (2^(64 - shift), 2) has a value and its code + 1, or 0 where it is free; uniques (half of that)
-    the values found so far.
-    """
-    mask = table.shape[0] - 1
-    last = values.shape[0] - 1
-    i = lo
-    room = True
-    while i <= last and room:
-        prefetch(table, hash_place(values[min(i + AHEAD, last)], shift))
-        value = values[i]
-        place = hash_place(value, shift)
-        while table[place, 1] != 0 and table[place, 0] != value:
-            place = (place + 1) & mask
-        if table[place, 1] == 0:
-            room = n_found < uniques.shape[0]
-            if room:
-                uniques[n_found] = value
-                n_found += 1
-                table[place, 0] = value
-                table[place, 1] = n_found
-        if room:
-            codes[i] = table[place, 1] - 1
-            i += 1
-    return i, n_found
-
-
-@entry
-def fill_table(uniques: IntArray, shift: int, table: IntArray) -> None:
-    """Put values known to be distinct into an empty table."""
-    mask = table.shape[0] - 1
-    for i in range(uniques.shape[0]):
-        place = hash_place(uniques[i], shift)
-        while table[place, 1] != 0:
-            place = (place + 1) & mask
-        table[place, 0] = uniques[i]
-        table[place, 1] = i + 1
-
-
-@entry
-def count_codes(codes: Any, lo: int, hi: int, shift: int, counts: IntArray) -> bool:
-    """How many of rows lo:hi have each ``code >> shift``, into counts; whether codes never decrease."""
-    ordered = True
-    last = codes[lo - 1] if 0 < lo < hi else -1
-    for i in range(lo, hi):
-        code = codes[i]
-        ordered = ordered and code >= last
-        last = code
-        if code >= 0:
-            counts[code >> shift] += 1
-    return ordered
-
-
-@entry
-def pack_rows(
-    codes: Any,
-    lo: int,
-    hi: int,
-    shift: int,
-    cursor: IntArray,
-    columns: IntArray,
-    Z: FloatArray,
-    moved: Any,
-    check: FloatArray,
-    least: FloatArray,
-    places: IntArray,
-) -> None:
-    """Rows lo:hi to where the cursor of their ``code >> shift`` stands, those without a code to nowhere.
-
-    columns (width,) has the addresses of the values; check (width,) becomes NaN where one is not
-    finite, least (width,) the smallest. moved gets the codes in the order of Z, if it has room. A
-    block of rows that stays in cache goes column by column; places (any size) is its size.
-    """
-    size = places.shape[0]
-    for start in range(lo, hi, size):
-        stop = min(start + size, hi)
-        for i in range(start, stop):
-            code = codes[i]
-            place = -1
-            if code >= 0:
-                place = cursor[code >> shift]
-                cursor[code >> shift] = place + 1
-                if moved.shape[0] > 0:
-                    moved[place] = code
-            places[i - start] = place
-        for j in range(columns.shape[0]):
-            total = check[j]
-            smallest = least[j]
-            for i in range(start, stop):
-                place = places[i - start]
-                if place >= 0:
-                    value = peek(columns[j], i)
-                    Z[place, j] = value
-                    total += 0.0 * value
-                    smallest = min(smallest, value)
-            check[j] = total
-            least[j] = smallest
-
-
-@entry
-def sort_rows(Z: FloatArray, lo: int, hi: int, codes: Any, cursor: IntArray, scratch: FloatArray) -> None:
-    """Rows lo:hi of Z to where the cursor of their group stands; scratch (hi - lo, width)."""
-    for i in range(lo, hi):
-        for j in range(Z.shape[1]):
-            scratch[i - lo, j] = Z[i, j]
-    for i in range(lo, hi):
-        place = cursor[codes[i]]
-        cursor[codes[i]] = place + 1
-        for j in range(Z.shape[1]):
-            Z[place, j] = scratch[i - lo, j]
 
 
 # --------------------------------------------------------------------------- the extended path

@@ -113,14 +113,7 @@ def _string_digit(column: pd.Series[Any], grouping: Grouping, ops: RowOps) -> _D
     words: dict[int, pd.Index[Any]] = {}
 
     def encode(part: int, lo: int, hi: int) -> None:
-        whole = arrow.slice(lo, hi - lo).dictionary_encode()
-        pieces = whole.chunks if hasattr(whole, "chunks") else [whole]  # they share their dictionary
-        if not pieces:
-            words[part] = pd.Index([], dtype=column.dtype)
-            return
-        words[part] = pd.Index(pieces[-1].dictionary.to_numpy(zero_copy_only=False), dtype=column.dtype)
-        indices = [piece.indices.fill_null(-1).to_numpy(zero_copy_only=False) for piece in pieces]
-        np.concatenate(indices, out=codes[lo:hi])
+        words[part] = pd.Index(ops.encode(arrow.slice(lo, hi - lo), codes[lo:hi]), dtype=column.dtype)
 
     ops.over(len(column), encode)
     found = [words[part] for part in sorted(words)]

@@ -20,12 +20,12 @@ import warnings
 import numpy as np
 warnings.simplefilter("always")
 with warnings.catch_warnings(record=True) as caught:
-    from gbreg import kernels
+    from gbreg import kernels, row_kernels
     out = np.zeros(3, dtype=np.int64)
     codes = np.array([0, 2, 2, 1], dtype=np.int32)
     codes.flags.writeable = False
-    kernels.count_codes(codes, 0, 4, 0, out)
-stats = kernels.count_codes.stats
+    row_kernels.count_codes(codes, 0, 4, 0, out)
+stats = row_kernels.count_codes.stats
 print(out.tolist(), sum(stats.cache_hits.values()), [str(w.message) for w in caught])
 """
 
@@ -65,8 +65,8 @@ def test_a_second_process_compiles_nothing(filled):
 
 
 def test_stages_of_long_groups_are_kept_too(tmp_path):
-    program = PROGRAM.replace("kernels.count_codes(codes, 0, 4, 0, out)", "kernels.median(np.ones(3), 3)")
-    program = program.replace("count_codes", "median.outside")
+    program = PROGRAM.replace("row_kernels.count_codes(codes, 0, 4, 0, out)", "kernels.median(np.ones(3), 3)")
+    program = program.replace("row_kernels.count_codes", "kernels.median.outside")
     assert [run(tmp_path, program) for _ in range(2)] == ["[0, 0, 0] 0 []", "[0, 0, 0] 1 []"]
 
 

@@ -175,6 +175,7 @@ SHARED = {
 }
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("shape", SHARED)
 def test_no_pool_is_waited_for_in_the_main_thread(monkeypatch, shape):
     """A future that is interrupted between two steps of its lock raises RuntimeError."""

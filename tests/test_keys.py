@@ -584,3 +584,14 @@ def test_hash_tables_grow(n_distinct: int) -> None:
         got = CompiledRows(threads).distinct(values)
         np.testing.assert_array_equal(got[0], codes)
         np.testing.assert_array_equal(got[1], uniques)
+
+
+def test_hash_tables_of_words_grow() -> None:
+    words = np.array([f"sensor-{i * 7919:x}" for i in range(9000)], dtype=object)
+    drawn = np.random.default_rng(4).integers(0, len(words), 12000)
+    frame = pd.DataFrame({"g": pd.Series(words[drawn]).astype("string[pyarrow]")})
+    want = keys._ask_pandas(frame, Grouping("g"))
+    for threads in (1, 2, 5):
+        layout = make_layout(frame, Grouping("g"), CompiledRows(threads))
+        assert_index_equal(layout.keys, want.keys, exact=True)
+        np.testing.assert_array_equal(layout.codes, want.codes)

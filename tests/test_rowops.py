@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from gbreg import row_kernels
 from gbreg.backends import _rowops
 from gbreg.backends._rowops import CompiledRows
 from gbreg.rowops import NUMPY
@@ -87,3 +91,63 @@ def test_bounds():
     for ops in (NUMPY, CompiledRows(1), CompiledRows(3)):
         assert ops.bounds(values) == (values.min(), values.max())
         assert ops.bounds(values[:1]) == (values[0], values[0])
+
+
+def make_words() -> list[str]:
+    """Of every length up to 40, and each but the shortest with one of its bytes changed."""
+    rng = np.random.default_rng(7)
+    letters = "".join(chr(97 + i) for i in rng.integers(0, 26, 40))
+    words = [letters[:length] for length in range(41)]
+    words += [letters[:i] + "-" + letters[i + 1 : length] for length in range(1, 41) for i in range(length)]
+    return [*words, "ÿ", "é", "😀", "a\0", "\0", "\0\0"]
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string"])
+@pytest.mark.parametrize("cuts", [[0, 5000], [0, 1, 1, 2500, 5000], [17, 3000]], ids=str)
+def test_words_are_numbered_by_their_bytes(kind, cuts):
+    words = make_words()
+    drawn = np.random.default_rng(2).integers(0, len(words), 5000)
+    whole = pa.array([words[i] for i in drawn], type=kind)
+    pieces = pa.chunked_array([whole.slice(a, b - a) for a, b in pairwise(cuts)])
+    want = pieces.to_pylist()
+    for ops in (NUMPY, CompiledRows(1)):
+        codes = np.empty(len(want), dtype=np.int32)
+        distinct = ops.encode(pieces, codes)
+        assert len(set(distinct)) == len(distinct) == len(set(want))
+        assert [distinct[i] for i in codes] == want
+        assert ops.encode(whole.slice(3, 0), codes[:0]).tolist() == []
+
+
+def test_missing_words_have_no_number():
+    codes = np.empty(4, dtype=np.int32)
+    for ops in (NUMPY, CompiledRows(1)):
+        assert ops.encode(pa.array(["b", None, "a", "b"]), codes).tolist() == ["b", "a"]
+        assert codes.tolist() == [0, -1, 1, 0]
+
+
+def test_words_with_the_same_hash_are_told_apart():
+    """The last word of a string is mixed in first, so one can be made to any other."""
+    table = _rowops._Table(_rowops.LEAST_BITS, 4)
+    one, other = b"0123456789abcdef", b"ABCDEFGH"
+    first, last = (int.from_bytes(one[i : i + 8], "little") for i in (0, 8))
+    begun = [int(row_kernels.word_hash(16, w)) for w in (last, int.from_bytes(other, "little"))]
+    fake = (begun[0] ^ first ^ begun[1]) & (2**64 - 1)
+    data = np.frombuffer(one + fake.to_bytes(8, "little") + other + one, dtype=np.uint8)
+    codes = np.empty(3, dtype=np.int32)
+    table.number_words(np.array([0, 16, 32, 48]), data.ctypes.data, 0, codes)
+    assert codes.tolist() == [0, 1, 0]
+    assert table.found[0, row_kernels.HASH] == table.found[1, row_kernels.HASH]
+
+
+@pytest.mark.parametrize("n_distinct", [1, 100, 3_000, 60_000])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_table_begins_as_large_as_its_values_need(monkeypatch, n_distinct, ordered):
+    monkeypatch.setattr(_rowops, "SAMPLE", 2_000)
+    rng = np.random.default_rng(n_distinct)
+    values = rng.integers(-(2**62), 2**62, n_distinct)[rng.integers(0, n_distinct, 64_000)]
+    values = np.sort(values) if ordered else values
+    room = 1 << (_rowops._bits_for(values) - 1)
+    found = len(np.unique(values))
+    assert found <= 2 * room <= 2 * max(8 * found, 2048)
+    got = CompiledRows(2).distinct(values)
+    np.testing.assert_array_equal(got[1][got[0]], values)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 from gbreg.backends import Progress
@@ -23,13 +24,20 @@ def cores() -> int:
     a fit inside a parallel job does not take those of its neighbours. Workers of
     `multiprocessing.Pool` and of dask are daemons, and get one.
     """
-    import joblib
-
     if multiprocessing.current_process().daemon:
         return 1
     limit = os.environ.get("NUMBA_NUM_THREADS", "")
-    available = int(joblib.cpu_count())
+    affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    available = _count(frozenset(affinity), os.environ.get("LOKY_MAX_CPU_COUNT"))
     return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available
+
+
+@cache
+def _count(*asked: object) -> int:
+    """What joblib says, which reads files of the system, for what it depends on."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def threads_for(n_jobs: int | None, n_rows: int, serial_rows: int) -> int:

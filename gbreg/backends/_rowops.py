@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gbreg import kernels
+from gbreg import row_kernels
 from gbreg.backends._ranges import run_tasks, threads_for
 from gbreg.problem import FloatArray, IntArray
-from gbreg.rowops import Codes, Packed, code_type
+from gbreg.rowops import NUMPY, Codes, Packed, code_type
 
 SERIAL_ROWS = 100_000  # below this a second thread costs more than it brings
 MOST_PARTS = 8  # each part of the rows counts the rows of every group
@@ -20,7 +20,9 @@ BLOCK_ROWS = 1 << 8  # rows whose places are known before their columns are move
 DIRECT = 1 << 14  # groups whose ends stay in cache: rows are moved once; those of more groups in two steps
 STREAMS = 256  # places that rows are moved to in the first of them
 SMALL_BYTES = 8 << 20  # rows that fit the cache are moved once
-GROWN = 1 << 16  # distinct values from which on a hash table doubles instead of quadrupling
+LEAST_BITS = 12  # of a hash table
+GROWN = 1 << 16  # distinct values from which on it doubles instead of quadrupling
+SAMPLE = 1 << 15  # values that tell how many are distinct
 # 5 M rows of 48 bytes, 10,000 groups, two cores: 0.09 s moved once, 0.13 s in two steps. 10 M rows of 64
 # bytes, 1 M groups: 0.37 s, and 0.39, 0.32, 0.36 s with 64, 256, 1,024 streams. Rows put together before they
 # are moved, or the place of a row asked for ahead, bring less than a tenth, or lose.
@@ -44,7 +46,7 @@ class CompiledRows:
     def bounds(self, values: NDArray[Any]) -> tuple[int, int]:
         cuts = self._cuts(len(values))
         found = np.full((len(cuts) - 1, 2), values[0])  # parts may be empty
-        self._over(cuts, lambda part, a, b: kernels.find_bounds(_plain(values[a:b]), found[part]))
+        self._over(cuts, lambda part, a, b: row_kernels.find_bounds(_plain(values[a:b]), found[part]))
         return int(found[:, 0].min()), int(found[:, 1].max())
 
     def number(self, digits: Sequence[tuple[NDArray[Any], int, int]], dtype: Any) -> Codes:
@@ -53,7 +55,7 @@ class CompiledRows:
 
         def work(part: int, a: int, b: int) -> None:
             for values, low, base in digits:
-                kernels.add_digit(_plain(values[a:b]), low, base, codes[a:b])
+                row_kernels.add_digit(_plain(values[a:b]), low, base, codes[a:b])
 
         self._over(self._cuts(n), work)
         return codes
@@ -61,14 +63,15 @@ class CompiledRows:
     def distinct(self, values: IntArray) -> tuple[Codes, IntArray]:
         cuts = self._cuts(len(values))
         codes = np.empty(len(values), dtype=code_type(len(values)))
-        tables = [_Table(12) for _ in cuts[1:]]
+        bits = _bits_for(values)
+        tables = [_Table(bits) for _ in cuts[1:]]
         self._over(cuts, lambda part, a, b: tables[part].number(_plain(values[a:b]), codes[a:b]))
         whole, numbers = tables[0], [np.arange(tables[0].n_found, dtype=codes.dtype)]
         for table in tables[1:]:  # what the other parts have found, in terms of the first
             own = np.empty(table.n_found, dtype=codes.dtype)
-            whole.number(_plain(table.uniques[: table.n_found]), own)
+            whole.number(_plain(table.found[: table.n_found]), own)
             numbers.append(own)
-        uniques = whole.uniques[: whole.n_found]
+        uniques = whole.found[: whole.n_found]
         order = np.argsort(uniques)
         rank = np.empty(len(order), dtype=codes.dtype)
         rank[order] = np.arange(len(order))
@@ -78,6 +81,22 @@ class CompiledRows:
 
         self._over(cuts, sort)
         return codes, uniques[order]
+
+    def encode(self, words: Any, codes: Codes) -> NDArray[Any]:
+        if words.null_count or str(words.type) not in ("string", "large_string"):
+            return NUMPY.encode(words, codes)
+        table, row = _Table(LEAST_BITS, 4), 0
+        for piece in words.chunks if hasattr(words, "chunks") else [words]:
+            n = len(piece)
+            _, ends, data = piece.buffers()
+            if n == 0:
+                continue
+            dtype = np.int32 if piece.type == "string" else np.int64
+            own = _plain(np.frombuffer(ends, dtype=dtype)[piece.offset : piece.offset + n + 1])
+            table.number_words(own, 0 if data is None else data.address, row, codes[row : row + n])
+            row += n
+        first = table.found[: table.n_found, row_kernels.ROW]
+        return words.take(first).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
     def count(self, codes: Codes, n_codes: int) -> IntArray:
         counts, _ = self._counts(_plain(codes), 0, n_codes)
@@ -106,7 +125,7 @@ class CompiledRows:
 
         def move(part: int, lo: int, hi: int) -> None:
             found = (check[part], least[part], np.empty(BLOCK_ROWS, dtype=np.int64))
-            kernels.pack_rows(codes, lo, hi, shift, cursors[part], addresses, Z, moved, *found)
+            row_kernels.pack_rows(codes, lo, hi, shift, cursors[part], addresses, Z, moved, *found)
 
         self.over(len(codes), move)
         if shift:
@@ -122,7 +141,7 @@ class CompiledRows:
         def work(part: int) -> None:
             scratch = np.empty((room, Z.shape[1]))
             for stream in range(part, len(edges) - 1, threads):
-                kernels.sort_rows(Z, edges[stream], edges[stream + 1], codes, cursor, scratch)
+                row_kernels.sort_rows(Z, edges[stream], edges[stream + 1], codes, cursor, scratch)
 
         threads = self._threads(len(Z))
         _at_once(work, threads)
@@ -134,7 +153,7 @@ class CompiledRows:
         ordered = np.zeros(len(cuts) - 1, dtype=np.bool_)
 
         def work(part: int, a: int, b: int) -> None:
-            ordered[part] = kernels.count_codes(codes, a, b, shift, counts[part])
+            ordered[part] = row_kernels.count_codes(codes, a, b, shift, counts[part])
 
         self._over(cuts, work)
         return counts, bool(ordered.all())
@@ -158,30 +177,62 @@ def _at_once(work: Callable[[int], None], parts: int) -> None:
 
 
 class _Table:
-    """A hash table of integers that grows: each has the number of its first appearance."""
+    """A hash table that grows: each value has the number of its first appearance.
 
-    def __init__(self, bits: int) -> None:
+    Of integers, or of strings, of which it keeps as many ``facts``.
+    """
+
+    def __init__(self, bits: int, facts: int = 0) -> None:
         self.n_found = 0
+        self.facts = facts
         self._make(bits)
 
     def _make(self, bits: int) -> None:
         self.shift = 64 - bits
-        self.table = np.zeros((1 << bits, 2), dtype=np.int64)
-        self.uniques = np.empty(1 << (bits - 1), dtype=np.int64)
+        self.table = np.zeros((1 << bits, self.facts or 2), dtype=np.int64)
+        room = 1 << (bits - 1)
+        self.found = np.empty((room, self.facts) if self.facts else room, dtype=np.int64)
+
+    def _fill(self, n: int, number: Callable[[int], tuple[int, int]], fill: Callable[..., None]) -> None:
+        """``number(row)`` until all n rows have one."""
+        row, self.n_found = number(0)
+        while row < n:
+            known = self.found
+            self._make(64 - self.shift + (2 if len(known) < GROWN else 1))
+            self.found[: len(known)] = known
+            fill(known, self.shift, self.table)
+            row, self.n_found = number(row)
 
     def number(self, values: IntArray, codes: Codes) -> None:
         """Numbers of all values into codes."""
-        row = 0
-        while True:
-            row, self.n_found = kernels.find_distinct(
-                values, row, self.shift, self.table, self.n_found, self.uniques, codes
-            )
-            if row == len(values):
-                return
-            known = self.uniques
-            self._make(64 - self.shift + (2 if len(known) < GROWN else 1))
-            self.uniques[: len(known)] = known
-            kernels.fill_table(known, self.shift, self.table)
+
+        def some(row: int) -> tuple[int, int]:
+            known = (self.shift, self.table, self.n_found, self.found)
+            return row_kernels.find_distinct(values, row, *known, codes)
+
+        self._fill(len(values), some, row_kernels.fill_table)
+
+    def number_words(self, ends: NDArray[Any], address: int, first: int, codes: Codes) -> None:
+        """The same for strings, whose bytes begin at an address; ``first`` is the row of the first."""
+
+        def some(row: int) -> tuple[int, int]:
+            known = (self.shift, self.table, self.n_found, self.found)
+            return row_kernels.find_words(ends, address, row, first, *known, codes)
+
+        self._fill(len(codes), some, row_kernels.fill_words)
+
+
+def _bits_for(values: IntArray) -> int:
+    """Of a table for these values: from how often two of a sample are the same, if there are many."""
+    n, m = len(values), SAMPLE
+    if n < 32 * m:
+        return LEAST_BITS
+    sample = values[np.random.default_rng(0).integers(0, n, m)]
+    found = len(np.unique(sample))
+    if found < m // 2:  # so few that most of them were seen
+        return LEAST_BITS
+    n_values = min(n, m * m / (2 * max(m - found, 1)))
+    return max(LEAST_BITS, int(n_values).bit_length() + 1)
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:
