@@ -84,11 +84,11 @@ class Diagnostics:
     def _term_columns(self) -> pd.MultiIndex:
         return tables.product(("target", self.targets), ("term", self.terms))
 
-    def _by_target(self, values: NDArray[Any]) -> pd.DataFrame:
-        return tables.with_columns(values, self.keys, self._target_columns)
+    def _by_target(self, values: NDArray[Any], *, fresh: bool = False) -> pd.DataFrame:
+        return tables.with_columns(values, self.keys, self._target_columns, fresh=fresh)
 
-    def _by_term(self, values: NDArray[Any]) -> pd.DataFrame:
-        return tables.with_columns(values, self.keys, self._term_columns)
+    def _by_term(self, values: NDArray[Any], *, fresh: bool = False) -> pd.DataFrame:
+        return tables.with_columns(values, self.keys, self._term_columns, fresh=fresh)
 
     @property
     def nobs(self) -> pd.DataFrame:
@@ -148,7 +148,7 @@ class Diagnostics:
     @property
     def rms(self) -> pd.DataFrame:
         """Root mean square of the residuals, sqrt(sum w r^2 / sum w)."""
-        return self._by_target(self.statistics.rms)
+        return self._by_target(self.statistics.rms, fresh=True)
 
     @property
     def mad(self) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 """From what a backend returns to what a regression reports: pure functions over arrays.
 
 Shapes: ``g`` groups, ``t`` targets, ``p`` coefficients, ``k`` predictors; what a backend keeps per
-pattern comes expanded to targets. NaN goes in where a group was not fitted, and comes out again.
+pattern comes expanded to targets, or as (g, 1, ...) where numpy does that. NaN goes in where a group was not fitted, and comes out again.
 """
 
 from __future__ import annotations
@@ -49,18 +49,33 @@ def rms(resid_norm: FloatArray, wsum: FloatArray) -> FloatArray:
 
 
 def bse(sigma: FloatArray, root: FloatArray, exact: BoolArray) -> FloatArray:
-    """Compute standard errors sigma sqrt(diag((X'WX)^-1)): (g, t), (g, t, p), (g, t) -> (g, t, p).
+    """Compute standard errors sigma sqrt(diag((X'WX)^-1)): (g, t), (g, 1 or t, p), (g, t) -> (g, t, p).
 
     Greene, Econometric Analysis, section 4.3; statsmodels' ``WLS`` with its default covariance.
     NaN if out of the range of float64; 0 is one where fits are ``exact``.
     """
     try:
         with np.errstate(over="raise", under="raise"):  # one pass says whether any is out of range
-            return sigma[:, :, None] * root
+            return _times(sigma, root)
     except FloatingPointError:
         with np.errstate(over="ignore", under="ignore"):
-            errors = sigma[:, :, None] * root
+            errors = _times(sigma, root)
         return _representable(errors, exact=exact[:, :, None])
+
+
+def _times(factors: FloatArray, values: FloatArray) -> FloatArray:
+    """(g, t) times (g, 1 or t, p) -> (g, t, p)."""
+    (g, t), p = factors.shape, values.shape[2]
+    values = np.broadcast_to(values, (g, t, p))
+    if g < t * p:
+        return factors[:, :, None] * values
+    out = np.empty((g, t, p))
+    for lo in range(0, g, CHUNK):  # numpy's inner loop would be over p, which is short
+        some = slice(lo, lo + CHUNK)
+        for q in range(t):
+            for j in range(p):
+                np.multiply(factors[some, q], values[some, q, j], out=out[some, q, j])
+    return out
 
 
 def bse_known(params: FloatArray, root: FloatArray) -> FloatArray:

@@ -58,13 +58,13 @@ class GroupFit(Diagnostics):
     def bse(self) -> pd.DataFrame:
         """Standard errors of the coefficients: the roots of the diagonal of `cov_params`."""
         self.spec.need_errors("bse")
-        return self._by_term(self.statistics.bse)
+        return self._by_term(self.statistics.bse, fresh=True)
 
     @property
     def tvalues(self) -> pd.DataFrame:
         """Coefficients over their standard errors; NaN for perfect fits unless errors are known."""
         self.spec.need_errors("tvalues")
-        return self._by_term(self.statistics.tvalues)
+        return self._by_term(self.statistics.tvalues, fresh=True)
 
     @property
     def pvalues(self) -> pd.DataFrame:
@@ -73,7 +73,7 @@ class GroupFit(Diagnostics):
         Normal with ``loss=`` too.
         """
         self.spec.need_errors("pvalues")
-        return self._by_term(self.statistics.pvalues)
+        return self._by_term(self.statistics.pvalues, fresh=True)
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Confidence intervals, columns (target, term, "lower" or "upper").

@@ -49,11 +49,13 @@ class Statistics:
 
     def shared(self, name: str) -> NDArray[Any]:
         """Expand an array per pattern to targets: (g, m, ...) -> (g, t, ...)."""
+        values = self._narrow(name)
+        return np.broadcast_to(values, (len(values), len(self.estimates.pattern), *values.shape[2:]))
+
+    def _narrow(self, name: str) -> NDArray[Any]:
+        """The same, but (g, 1, ...) for all targets if they share a pattern, as in most fits."""
         values: NDArray[Any] = getattr(self.estimates, name)
-        pattern = self.estimates.pattern
-        if values.shape[1] == 1:  # a view: most fits have one
-            return np.broadcast_to(values, (len(values), len(pattern), *values.shape[2:]))
-        return values[:, pattern]
+        return values if values.shape[1] == 1 else values[:, self.estimates.pattern]
 
     @property
     def nobs(self) -> IntArray:
@@ -63,12 +65,17 @@ class Statistics:
     def rank(self) -> IntArray:
         return self.shared("rank")
 
-    @cached_property
+    @property
     def df_resid(self) -> FloatArray:
+        return np.broadcast_to(self._df_resid, self.estimates.level.shape)
+
+    @cached_property
+    def _df_resid(self) -> FloatArray:
+        """As `_narrow` has it."""
         e = self.estimates
         if e.freedom.shape[2]:
             return np.where(self.rank > 0, self.nobs - e.freedom[:, :, 0], np.nan)
-        return inference.df_resid(self.nobs, self.rank)
+        return inference.df_resid(self._narrow("nobs"), self._narrow("rank"))
 
     @property
     def perfect(self) -> BoolArray:
@@ -90,7 +97,7 @@ class Statistics:
         if self.cov_type == "known":
             return inference.bse_known(e.params, self.shared("root")), self.shared("corr")
         exact = e.resid_norm == 0
-        return inference.bse(self.error_scale, self.shared("root"), exact), self.shared("corr")
+        return inference.bse(self.error_scale, self._narrow("root"), exact), self.shared("corr")
 
     @property
     def _origin(self) -> FloatArray:
@@ -194,11 +201,11 @@ class Statistics:
     def sigma(self) -> FloatArray:
         if not self.squares:
             return self.estimates.spread[:, :, 0]
-        return inference.sigma(self.estimates.resid_norm, self.df_resid)
+        return inference.sigma(self.estimates.resid_norm, self._df_resid)
 
     @property
     def rms(self) -> FloatArray:
-        return inference.rms(self.estimates.resid_norm, self.shared("wsum"))
+        return inference.rms(self.estimates.resid_norm, self._narrow("wsum"))
 
     @cached_property
     def rsquared(self) -> FloatArray:

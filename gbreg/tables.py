@@ -22,9 +22,15 @@ def by_axes(values: NDArray[Any], keys: pd.Index[Any], *axes: tuple[str, Sequenc
     return with_columns(values, keys, product(*axes))
 
 
-def with_columns(values: NDArray[Any], keys: pd.Index[Any], columns: pd.Index[Any]) -> pd.DataFrame:
-    """(g, ...) as a frame that owns its numbers; pandas would also turn them, which takes twice as long."""
-    own = np.array(values, order="C").reshape(len(keys), len(columns))
+def with_columns(
+    values: NDArray[Any], keys: pd.Index[Any], columns: pd.Index[Any], *, fresh: bool = False
+) -> pd.DataFrame:
+    """(g, ...) as a frame that owns its numbers; pandas would also turn them, which takes twice as long.
+
+    ``fresh`` ones, made for this frame alone, become its own without a copy.
+    """
+    own = np.asarray(values, order="C") if fresh else np.array(values, order="C")
+    own = own.reshape(len(keys), len(columns))
     return pd.DataFrame(
         own, index=keys.view(), columns=columns.view(), copy=False
     )  # names set there stay there

@@ -32,6 +32,7 @@ def rlm(rows: pd.DataFrame, names: list[str], start: list[float], side: np.ndarr
         return model.fit(maxiter=3000, tol=1e-13, conv="coefs", start_params=start)
 
 
+@pytest.mark.compiled  # without, a minute
 @pytest.mark.parametrize("weights", [None, "w"])
 @pytest.mark.parametrize("far", [3e3, 1e4, 1e5, 1e6, 1e9, -9.96e36, 1e100])
 def test_one_far_value_of_a_predictor_is_survived(backend, far, weights):

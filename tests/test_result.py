@@ -908,3 +908,29 @@ def test_import_and_fit_load_no_scipy() -> None:
     root = Path(gbreg.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout.strip() == "[] 1"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"cov_type": "known"}, {"cov_type": "HC3"}, {"loss": "huber"}, {"ridge": 1.0}, {"backend": "numba"}],
+    ids=str,
+)
+def test_writing_into_a_table_changes_no_other(options):
+    fit = fitted(detector(2_000), **options)
+    names = ["params", "bse", "tvalues", "pvalues", "nobs", "rms", "mad", "scale", "rsquared"]
+    tables = [name for name in names if np.isfinite(_table(fit, name)).any()]
+    assert len(tables) > 5
+    before = {name: _table(fit, name).copy() for name in tables}
+    for name in tables:
+        table = getattr(fit, name)
+        table.iloc[:, :] = 7
+        assert (table == 7).all(axis=None)
+    for name in tables:
+        np.testing.assert_array_equal(_table(fit, name), before[name])
+
+
+def _table(fit: gbreg.GroupFit, name: str) -> np.ndarray:
+    try:
+        return getattr(fit, name).to_numpy()
+    except gbreg.SpecError:
+        return np.full(1, np.nan)
