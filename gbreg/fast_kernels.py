@@ -525,6 +525,61 @@ def final_residuals(
         resid[place + i - lo] = r
 
 
+@inlined
+def lane_medians(R: FloatArray, longest: int, size: IntArray) -> Any:
+    """Medians of the first ``size`` rows of each lane, as `median` has them; R (longest,) ends in infinities.
+
+    The smallest go to the front one by one, up to the middle.
+    """
+    for i in range(longest // 2 + 1):
+        least = load(R, longest - 1)
+        for j in range(longest - 2, i - 1, -1):
+            v = load(R, j)
+            smaller = v < least
+            store(R, j + 1, where(smaller, least, v))
+            least = where(smaller, v, least)
+        store(R, i, least)
+    h0, h1, h2, h3 = size[0] // 2, size[1] // 2, size[2] // 2, size[3] // 2
+    upper = beside(R[h0, 0], R[h1, 1], R[h2, 2], R[h3, 3])
+    h0, h1 = max(h0 - 1 + size[0] % 2, 0), max(h1 - 1 + size[1] % 2, 0)
+    h2, h3 = max(h2 - 1 + size[2] % 2, 0), max(h3 - 1 + size[3] % 2, 0)
+    return 0.5 * beside(R[h0, 0], R[h1, 1], R[h2, 2], R[h3, 3]) + 0.5 * upper
+
+
+@kernel
+def set_deviations(
+    Z: FloatArray,
+    start: IntArray,
+    size: IntArray,
+    longest: int,
+    token: Any,
+    ref: FloatArray,
+    mean: FloatArray,
+    coef: FloatArray,
+    shift: FloatArray,
+    R: FloatArray,
+    deviation: FloatArray,
+) -> None:
+    """`median_deviation` of each target (t,) of short groups; R has room for their rows."""
+    k = len(token)
+    sizes = beside(float(size[0]), float(size[1]), float(size[2]), float(size[3]))
+    for q in range(deviation.shape[0]):
+        for i in range(longest):
+            r0 = start[0] + min(i, size[0] - 1)
+            r1 = start[1] + min(i, size[1] - 1)
+            r2 = start[2] + min(i, size[2] - 1)
+            r3 = start[3] + min(i, size[3] - 1)
+            r = gather(Z, r0, r1, r2, r3, k + q) - load(ref, k + q)
+            r = (r - load(mean, k + q)) - load(shift, q)
+            for j in range(k):
+                r -= load(coef, q * k + j) * ((gather(Z, r0, r1, r2, r3, j) - load(ref, j)) - load(mean, j))
+            store(R, i, where(sizes > float(i), r, math.inf))
+        middle = lane_medians(R, longest, size)
+        for i in range(longest):
+            store(R, i, magnitudes(load(R, i) - middle))
+        store(deviation, q, lane_medians(R, longest, size))
+
+
 @kernel
 def all_equal(Z: FloatArray, column: int, lo: int, hi: int, value: float) -> bool:
     same = True
@@ -763,6 +818,8 @@ def fit_groups(
     shift: FloatArray,
     grad: FloatArray,
     rss: FloatArray,
+    R: FloatArray,
+    deviation: FloatArray,
     resid: FloatArray,
     P: FloatArray,
     T: FloatArray,
@@ -816,6 +873,9 @@ def fit_groups(
                 write_target(
                     origin, g, last, q, token, s.intercept, rss, ref, mean, moments, coef, low, shift, T
                 )
+            longest = set_lanes(lo, n, start, size) if s.mad else 0
+            if longest > 0:
+                set_deviations(Z, start, size, longest, token, ref, mean, coef, shift, R, deviation)
         for i in range(g, last + 1):
             m = i - g
             a = offsets[i]
@@ -844,11 +904,14 @@ def fit_groups(
                     continue
                 if code != OK:  # saturated or constant: there are no residuals
                     T[i, q * width + RESID_NORM] = 0.0
-                deviation = 0.0 if s.mad else math.nan
+                mad = 0.0 if s.mad else math.nan
                 if s.mad and T[i, q * width + RESID_NORM] > 0.0:
-                    final_residuals(Z, a, b, token, q, m, ref, mean, coef, shift, resid, 0)
-                    deviation = median_deviation(resid, b - a)
-                T[i, q * width + MAD] = deviation
+                    if b - a <= SHORT:
+                        mad = deviation[q, m]
+                    else:
+                        final_residuals(Z, a, b, token, q, m, ref, mean, coef, shift, resid, 0)
+                        mad = median_deviation(resid, b - a)
+                T[i, q * width + MAD] = mad
                 status[i, q] = code % 16
                 flags[i, q] = code // 16
 

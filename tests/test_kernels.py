@@ -15,7 +15,7 @@ import pytest
 from gbreg import fast_kernels, kernels
 from gbreg._jit import compiled  # noqa: F401  (for REFERENCES)
 from gbreg.backends._numba import NumbaBackend
-from gbreg.backends._packed import FastScratch, Run, as_token, quiet
+from gbreg.backends._packed import FastScratch, Run, as_token, quiet, quiet
 from gbreg.problem import Estimates, FitOptions, Flag, Problem, Status, frozen
 
 
@@ -110,6 +110,38 @@ def test_log_sum_survives_extreme_weights():
     w = np.array([[1e300, 1e-300, 2.0, 1e90, 1e90, 1e-99, 5e-324]]).T
     assert fast_kernels.log_sum(w, 0, len(w)) == pytest.approx(np.log(w).sum(), rel=1e-14)
     assert fast_kernels.log_sum(np.ones((5, 1)), 0, 5) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "constant", "an infinity"])
+@pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (32, 31, 5, 0), (7, 7, 7, 7), (0, 0, 0, 9), (16, 17, 1, 32)])
+def test_deviations_side_by_side_are_those_one_by_one(sizes, kind):
+    problem = make_problem(list(sizes), 2, 2, seed=sum(sizes))
+    Z, offsets = problem.Z.copy(), problem.offsets
+    if kind == "ties":
+        Z = np.round(Z)
+    elif kind == "constant":
+        Z[:, 3] = 5.0
+    elif kind == "an infinity":  # its own group alone has no answer
+        Z[offsets[2], 2] = np.inf
+    token = as_token(2)
+    f = FastScratch.make(2, 2, 32)
+    rng = np.random.default_rng(0)
+    for values in (f.ref, f.mean, f.coef, f.shift):
+        values[:] = np.round(rng.normal(size=values.shape), 1)
+    f.lo[:], f.n[:] = np.minimum(offsets[:-1], len(Z) - 1), np.diff(offsets)
+    longest = fast_kernels.set_lanes(f.lo, f.n, f.start, f.size)
+    assert longest == max(sizes)
+    fitted = (f.ref, f.mean, f.coef, f.shift)
+    with quiet():
+        fast_kernels.set_deviations(Z, f.start, f.size, longest, token, *fitted, f.R, f.deviation)
+    for g, n in enumerate(sizes):
+        for q in range(2 if n else 0):
+            resid = np.empty(n)
+            fast_kernels.final_residuals(Z, *offsets[g : g + 2], token, q, g, *fitted, resid, 0)
+            with quiet():
+                want = kernels.median_deviation(resid, n)
+            if np.isfinite(want):
+                assert f.deviation[q, g] == want
 
 
 @pytest.mark.parametrize("n", [1, 4, 5, 12, 63, 64, 67, 131])

@@ -12,6 +12,7 @@ import numpy as np
 from gbreg import kernels
 from gbreg._lanes import LANES
 from gbreg.backends import Progress
+from gbreg.fast_kernels import SHORT
 from gbreg.problem import LIMITS, Estimates, FitOptions, FloatArray, IntArray, Problem
 
 LONG_ROWS = 1 << 18  # longer groups are summed in blocks, which several threads share
@@ -173,6 +174,8 @@ class FastScratch(NamedTuple):
     shift: FloatArray
     grad: FloatArray
     rss: FloatArray
+    R: FloatArray
+    deviation: FloatArray
     resid: FloatArray
 
     @classmethod
@@ -183,8 +186,9 @@ class FastScratch(NamedTuple):
         heights = {"D": c + 1, "S": max(width, gradients), "moments": width, "grad": gradients}
         heights |= dict.fromkeys(("rows", "near", "smallest"), 1)
         heights |= dict.fromkeys(("ref", "mean", "first", "own"), c)
-        heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss"), t)
+        heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss", "deviation"), t)
         heights |= dict.fromkeys(("coef", "low", "own_coef"), t * k)
+        heights["R"] = SHORT
         heights |= {"factor": k * k, "inverse": k * k, "diag": k, "step": k}
         memory = lanes(sum(heights.values()))
         made: dict[str, Any] = {"resid": np.empty(rows)}
