@@ -15,7 +15,7 @@ import pytest
 from gbreg import fast_kernels, kernels
 from gbreg._jit import compiled  # noqa: F401  (for REFERENCES)
 from gbreg.backends._numba import NumbaBackend
-from gbreg.backends._packed import FastScratch, Run, as_token, quiet, quiet
+from gbreg.backends._packed import FastScratch, Run, as_token, quiet
 from gbreg.problem import Estimates, FitOptions, Flag, Problem, Status, frozen
 
 
