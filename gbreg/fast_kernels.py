@@ -49,6 +49,8 @@ from gbreg.kernels import (
     TOO_FEW_ROWS,
     WSUM,
     Settings,
+    lane_medians,
+    log_sum,
     median_deviation,
     places,
     two_product,
@@ -59,26 +61,6 @@ from gbreg.problem import FloatArray, IntArray
 SHORT = 32  # rows of the longest groups that are read four at a time
 HEAD = 64  # rows of longer ones whose mean is the reference; a multiple of LANES
 CANCELLED = 0.5  # least centred over uncentred sum of squares before the reference is moved
-
-
-@inlined
-def log_sum(Z: FloatArray, lo: int, hi: int) -> float:
-    """Sum of the logarithms of the weights, with few logarithms."""
-    c = Z.shape[1] - 1
-    total = 0.0
-    product = 1.0
-    for i in range(lo, hi):
-        w = Z[i, c]
-        if 1e-100 <= w <= 1e100:
-            product *= w
-            if not (1e-100 <= product <= 1e100):
-                total += math.log(product)
-                product = 1.0
-        else:
-            total += math.log(w)
-    if product != 1.0:
-        total += math.log(product)
-    return total
 
 
 @inlined
@@ -525,27 +507,6 @@ def final_residuals(
         resid[place + i - lo] = r
 
 
-@inlined
-def lane_medians(R: FloatArray, longest: int, size: IntArray) -> Any:
-    """Medians of the first ``size`` rows of each lane, as `median` has them; R (longest,) ends in infinities.
-
-    The smallest go to the front one by one, up to the middle.
-    """
-    for i in range(longest // 2 + 1):
-        least = load(R, longest - 1)
-        for j in range(longest - 2, i - 1, -1):
-            v = load(R, j)
-            smaller = v < least
-            store(R, j + 1, where(smaller, least, v))
-            least = where(smaller, v, least)
-        store(R, i, least)
-    h0, h1, h2, h3 = size[0] // 2, size[1] // 2, size[2] // 2, size[3] // 2
-    upper = beside(R[h0, 0], R[h1, 1], R[h2, 2], R[h3, 3])
-    h0, h1 = max(h0 - 1 + size[0] % 2, 0), max(h1 - 1 + size[1] % 2, 0)
-    h2, h3 = max(h2 - 1 + size[2] % 2, 0), max(h3 - 1 + size[3] % 2, 0)
-    return 0.5 * beside(R[h0, 0], R[h1, 1], R[h2, 2], R[h3, 3]) + 0.5 * upper
-
-
 @kernel
 def set_deviations(
     Z: FloatArray,
@@ -557,27 +518,27 @@ def set_deviations(
     mean: FloatArray,
     coef: FloatArray,
     shift: FloatArray,
+    D: FloatArray,
     R: FloatArray,
     deviation: FloatArray,
 ) -> None:
-    """`median_deviation` of each target (t,) of short groups; R has room for their rows."""
+    """`median_deviation` of each target (t,) of short groups; R has room for all of their residuals."""
     k = len(token)
-    sizes = beside(float(size[0]), float(size[1]), float(size[2]), float(size[3]))
-    for q in range(deviation.shape[0]):
-        for i in range(longest):
-            r0 = start[0] + min(i, size[0] - 1)
-            r1 = start[1] + min(i, size[1] - 1)
-            r2 = start[2] + min(i, size[2] - 1)
-            r3 = start[3] + min(i, size[3] - 1)
-            r = gather(Z, r0, r1, r2, r3, k + q) - load(ref, k + q)
-            r = (r - load(mean, k + q)) - load(shift, q)
+    t = deviation.shape[0]
+    for i in range(longest):
+        load_rows(Z, start, size, i, ref, D)
+        there = load(D, D.shape[0] - 1) > 0.0
+        for q in range(t):
+            r = (load(D, k + q) - load(mean, k + q)) - load(shift, q)
             for j in range(k):
-                r -= load(coef, q * k + j) * ((gather(Z, r0, r1, r2, r3, j) - load(ref, j)) - load(mean, j))
-            store(R, i, where(sizes > float(i), r, math.inf))
-        middle = lane_medians(R, longest, size)
-        for i in range(longest):
+                r -= load(coef, q * k + j) * (load(D, j) - load(mean, j))
+            store(R, q * longest + i, where(there, r, math.inf))
+    for q in range(t):
+        at = q * longest
+        middle = lane_medians(R, at, longest, size)
+        for i in range(at, at + longest):
             store(R, i, magnitudes(load(R, i) - middle))
-        store(deviation, q, lane_medians(R, longest, size))
+        store(deviation, q, lane_medians(R, at, longest, size))
 
 
 @kernel
@@ -875,7 +836,7 @@ def fit_groups(
                 )
             longest = set_lanes(lo, n, start, size) if s.mad else 0
             if longest > 0:
-                set_deviations(Z, start, size, longest, token, ref, mean, coef, shift, R, deviation)
+                set_deviations(Z, start, size, longest, token, ref, mean, coef, shift, D, R, deviation)
         for i in range(g, last + 1):
             m = i - g
             a = offsets[i]

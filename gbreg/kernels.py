@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Every compiled kernel: plain loops that read inputs, write outputs, never raise.
+"""The compiled kernels of a fit: plain loops that read inputs, write outputs, never raise.
 
-Order of the file: double-double primitives, medians, the extended path, blocks of
-long groups. The fast path is in `gbreg.fast_kernels`, other losses than squares in `gbreg.loss_kernels`.
+Order of the file: double-double primitives, medians and weights, the extended path, blocks of
+long groups. The fast path is in `gbreg.fast_kernels`, other losses than squares in `gbreg.loss_kernels`,
+rows and keys in `gbreg.row_kernels`.
 
 ``Z`` (n, c + 1) holds rows sorted by group: k predictors, t targets, ``c = k + t``, and the weight.
 ``origin`` (g, c) is one row of zeros when there is none. Cross products are kept flat: the lower triangle
@@ -31,6 +32,7 @@ import math
 from typing import Any, NamedTuple
 
 from gbreg._jit import entry, inlined, kernel, ldexp, product_error
+from gbreg._lanes import beside, load, store, where
 from gbreg.problem import FloatArray, IntArray
 
 # Status and Flag of gbreg.problem as plain integers; a test holds them equal.
@@ -145,7 +147,7 @@ def put(S: FloatArray, a: int, h: float, low: float) -> None:
     S[a, 1] = low
 
 
-# --------------------------------------------------------------------------- medians
+# --------------------------------------------------------------------------- medians, weights
 
 
 @kernel
@@ -205,6 +207,47 @@ def median_deviation(values: FloatArray, n: int) -> float:
     for i in range(n):
         values[i] = abs(values[i] - middle)
     return median(values, n)
+
+
+@inlined
+def lane_medians(R: FloatArray, at: int, longest: int, size: IntArray) -> Any:
+    """`median` of the first ``size`` rows from ``at`` on in each lane of R; behind them are infinities.
+
+    The smallest go to the front one by one, up to the middle.
+    """
+    for i in range(at, at + longest // 2 + 1):
+        least = load(R, at + longest - 1)
+        for j in range(at + longest - 2, i - 1, -1):
+            v = load(R, j)
+            smaller = v < least
+            store(R, j + 1, where(smaller, least, v))
+            least = where(smaller, v, least)
+        store(R, i, least)
+    h0, h1, h2, h3 = at + size[0] // 2, at + size[1] // 2, at + size[2] // 2, at + size[3] // 2
+    upper = beside(R[h0, 0], R[h1, 1], R[h2, 2], R[h3, 3])
+    h0, h1 = max(h0 - 1 + size[0] % 2, at), max(h1 - 1 + size[1] % 2, at)
+    h2, h3 = max(h2 - 1 + size[2] % 2, at), max(h3 - 1 + size[3] % 2, at)
+    return 0.5 * beside(R[h0, 0], R[h1, 1], R[h2, 2], R[h3, 3]) + 0.5 * upper
+
+
+@inlined
+def log_sum(Z: FloatArray, lo: int, hi: int) -> float:
+    """Sum of the logarithms of the weights, with few logarithms."""
+    c = Z.shape[1] - 1
+    total = 0.0
+    product = 1.0
+    for i in range(lo, hi):
+        w = Z[i, c]
+        if 1e-100 <= w <= 1e100:
+            product *= w
+            if not (1e-100 <= product <= 1e100):
+                total += math.log(product)
+                product = 1.0
+        else:
+            total += math.log(w)
+    if product != 1.0:
+        total += math.log(product)
+    return total
 
 
 # --------------------------------------------------------------------------- the extended path

@@ -12,7 +12,9 @@ from gbreg._jit import entry, hash_place, inlined, peek, prefetch, word, word_ha
 from gbreg.problem import FloatArray, IntArray
 
 AHEAD = 16  # rows between asking for memory and using it
-HASH, CODE, WHERE, LENGTH = 0, 1, 2, 3  # what is known of a string, whose bytes are at an address
+# Of a value in a hash table: itself, or the hash of a string, and its code + 1, 0 where a place is free; of a
+# string also where its bytes are. What was ``found`` has the same facts, but a string's row for its code.
+VALUE, CODE, WHERE, LENGTH = 0, 1, 2, 3
 ROW = CODE
 
 
@@ -35,20 +37,38 @@ def add_digit(values: Any, low: int, base: int, codes: Any) -> None:
         codes[i] = codes[i] * base + (values[i] - low)
 
 
+@inlined
+def put_found(found: IntArray, code: int, table: IntArray, place: int) -> None:
+    """What was found as number ``code`` to its place in the table."""
+    for fact in range(found.shape[1]):
+        table[place, fact] = found[code, fact]
+    table[place, CODE] = code + 1
+
+
+@entry
+def fill_table(found: IntArray, shift: int, table: IntArray) -> None:
+    """Put values known to be distinct into an empty table."""
+    mask = table.shape[0] - 1
+    for i in range(found.shape[0]):
+        place = hash_place(found[i, VALUE], shift)
+        while table[place, CODE] != 0:
+            place = (place + 1) & mask
+        put_found(found, i, table, place)
+
+
 @entry
 def find_distinct(
     values: IntArray,
+    codes: Any,
     lo: int,
     shift: int,
     table: IntArray,
     n_found: int,
-    uniques: IntArray,
-    codes: Any,
+    found: IntArray,
 ) -> tuple[int, int]:
     """Number values from row lo on by first appearance; returns the row where room ran out, and n_found.
 
-    table (2^(64 - shift), 2) has a value and its code + 1, or 0 where it is free; uniques (half of that)
-    the values found so far.
+    table (2^(64 - shift), 2) and found (half of that, 1) are of the values found so far.
     """
     mask = table.shape[0] - 1
     last = values.shape[0] - 1
@@ -58,31 +78,18 @@ def find_distinct(
         prefetch(table, hash_place(values[min(i + AHEAD, last)], shift))
         value = values[i]
         place = hash_place(value, shift)
-        while table[place, 1] != 0 and table[place, 0] != value:
+        while table[place, CODE] != 0 and table[place, VALUE] != value:
             place = (place + 1) & mask
-        if table[place, 1] == 0:
-            room = n_found < uniques.shape[0]
+        if table[place, CODE] == 0:
+            room = n_found < found.shape[0]
             if room:
-                uniques[n_found] = value
+                found[n_found, VALUE] = value
+                put_found(found, n_found, table, place)
                 n_found += 1
-                table[place, 0] = value
-                table[place, 1] = n_found
         if room:
-            codes[i] = table[place, 1] - 1
+            codes[i] = table[place, CODE] - 1
             i += 1
     return i, n_found
-
-
-@entry
-def fill_table(uniques: IntArray, shift: int, table: IntArray) -> None:
-    """Put values known to be distinct into an empty table."""
-    mask = table.shape[0] - 1
-    for i in range(uniques.shape[0]):
-        place = hash_place(uniques[i], shift)
-        while table[place, 1] != 0:
-            place = (place + 1) & mask
-        table[place, 0] = uniques[i]
-        table[place, 1] = i + 1
 
 
 @inlined
@@ -108,18 +115,17 @@ def same_bytes(a: int, b: int, length: int) -> bool:
 def find_words(
     ends: Any,
     address: int,
-    lo: int,
     row: int,
+    codes: Any,
+    lo: int,
     shift: int,
     table: IntArray,
     n_found: int,
     found: IntArray,
-    codes: Any,
 ) -> tuple[int, int]:
     """`find_distinct` for strings: number i is bytes ``ends[i]:ends[i + 1]`` from an address on.
 
-    table (2^(64 - shift), 4) has HASH, CODE + 1, WHERE and LENGTH; found (half of that, 4) the same of the
-    strings found so far, but for ROW instead of their code; ``row`` is the row of number 0.
+    table and found have 4 facts of each; ``row`` is the row of number 0.
     """
     mask = table.shape[0] - 1
     last = ends.shape[0] - 2
@@ -133,7 +139,7 @@ def find_words(
             key = word_hash(key, word(start, j, 8))
         place = hash_place(key, shift)
         while table[place, CODE] != 0 and not (
-            table[place, HASH] == key
+            table[place, VALUE] == key
             and table[place, LENGTH] == length
             and same_bytes(table[place, WHERE], start, length)
         ):
@@ -141,33 +147,16 @@ def find_words(
         if table[place, CODE] == 0:
             room = n_found < found.shape[0]
             if room:
-                found[n_found, HASH] = key
+                found[n_found, VALUE] = key
                 found[n_found, ROW] = row + i
                 found[n_found, WHERE] = start
                 found[n_found, LENGTH] = length
+                put_found(found, n_found, table, place)
                 n_found += 1
-                table[place, HASH] = key
-                table[place, CODE] = n_found
-                table[place, WHERE] = start
-                table[place, LENGTH] = length
         if room:
             codes[i] = table[place, CODE] - 1
             i += 1
     return i, n_found
-
-
-@entry
-def fill_words(found: IntArray, shift: int, table: IntArray) -> None:
-    """Put strings known to be distinct into an empty table."""
-    mask = table.shape[0] - 1
-    for i in range(found.shape[0]):
-        place = hash_place(found[i, HASH], shift)
-        while table[place, CODE] != 0:
-            place = (place + 1) & mask
-        table[place, HASH] = found[i, HASH]
-        table[place, CODE] = i + 1
-        table[place, WHERE] = found[i, WHERE]
-        table[place, LENGTH] = found[i, LENGTH]
 
 
 @entry

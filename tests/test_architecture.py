@@ -137,7 +137,7 @@ def test_files_are_licensed_and_short(name):
     lines = (PACKAGE / name).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# SPDX-License-Identifier: MIT"
     # kernels: a kernel and those it calls in one file, for numba's cache
-    assert len(lines) <= {"kernels.py": 1200, "fast_kernels.py": 1000, "loss_kernels.py": 600}.get(name, 400)
+    assert len(lines) <= {"kernels.py": 1200, "fast_kernels.py": 950, "loss_kernels.py": 600}.get(name, 400)
 
 
 def test_import_loads_no_heavy_package_that_pandas_does_not():

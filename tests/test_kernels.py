@@ -133,7 +133,7 @@ def test_deviations_side_by_side_are_those_one_by_one(sizes, kind):
     assert longest == max(sizes)
     fitted = (f.ref, f.mean, f.coef, f.shift)
     with quiet():
-        fast_kernels.set_deviations(Z, f.start, f.size, longest, token, *fitted, f.R, f.deviation)
+        fast_kernels.set_deviations(Z, f.start, f.size, longest, token, *fitted, f.D, f.R, f.deviation)
     for g, n in enumerate(sizes):
         for q in range(2 if n else 0):
             resid = np.empty(n)

@@ -136,7 +136,7 @@ def test_words_with_the_same_hash_are_told_apart():
     codes = np.empty(3, dtype=np.int32)
     table.number_words(np.array([0, 16, 32, 48]), data.ctypes.data, 0, codes)
     assert codes.tolist() == [0, 1, 0]
-    assert table.found[0, row_kernels.HASH] == table.found[1, row_kernels.HASH]
+    assert table.found[0, row_kernels.VALUE] == table.found[1, row_kernels.VALUE]
 
 
 @pytest.mark.parametrize("n_distinct", [1, 100, 3_000, 60_000])
@@ -146,8 +146,9 @@ def test_a_table_begins_as_large_as_its_values_need(monkeypatch, n_distinct, ord
     rng = np.random.default_rng(n_distinct)
     values = rng.integers(-(2**62), 2**62, n_distinct)[rng.integers(0, n_distinct, 64_000)]
     values = np.sort(values) if ordered else values
-    room = 1 << (_rowops._bits_for(values) - 1)
+    room = 1 << (_rowops._bits_for(values, len(values)) - 1)
     found = len(np.unique(values))
     assert found <= 2 * room <= 2 * max(8 * found, 2048)
+    assert _rowops._bits_for(values, 100) == _rowops.LEAST_BITS  # no larger than a part of the rows can fill
     got = CompiledRows(2).distinct(values)
     np.testing.assert_array_equal(got[1][got[0]], values)

@@ -28,7 +28,7 @@ RANGE_ROWS = 1 << 16  # rows between two chances to stop
 EXTENDED_ROWS = 1 << 13  # the same on the extended path, which is slower
 SERIAL_ROWS = 50_000  # below this a second thread costs more than it brings
 LOSS_ROWS = 1 << 13  # rows between two chances to stop of fits that take many passes
-SERIAL_LOSS_ROWS = 6_000
+SERIAL_LOSS_ROWS = 6_000  # of fits that run in the main thread, none has as many: see `gbreg.regression`
 
 
 class NumbaBackend:

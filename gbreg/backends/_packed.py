@@ -188,8 +188,7 @@ class FastScratch(NamedTuple):
         heights |= dict.fromkeys(("ref", "mean", "first", "own"), c)
         heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss", "deviation"), t)
         heights |= dict.fromkeys(("coef", "low", "own_coef"), t * k)
-        heights["R"] = SHORT
-        heights |= {"factor": k * k, "inverse": k * k, "diag": k, "step": k}
+        heights |= {"R": t * SHORT, "factor": k * k, "inverse": k * k, "diag": k, "step": k}
         memory = lanes(sum(heights.values()))
         made: dict[str, Any] = {"resid": np.empty(rows)}
         for name, end in zip(heights, np.cumsum(list(heights.values())).tolist(), strict=True):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,15 +64,15 @@ class CompiledRows:
     def distinct(self, values: IntArray) -> tuple[Codes, IntArray]:
         cuts = self._cuts(len(values))
         codes = np.empty(len(values), dtype=code_type(len(values)))
-        bits = _bits_for(values)
-        tables = [_Table(bits) for _ in cuts[1:]]
+        bits = _bits_for(values, most=cuts[1])  # rows of the first part: of the others one more at the most
+        tables = [_Table(bits, 1) for _ in cuts[1:]]
         self._over(cuts, lambda part, a, b: tables[part].number(_plain(values[a:b]), codes[a:b]))
         whole, numbers = tables[0], [np.arange(tables[0].n_found, dtype=codes.dtype)]
         for table in tables[1:]:  # what the other parts have found, in terms of the first
             own = np.empty(table.n_found, dtype=codes.dtype)
-            whole.number(_plain(table.found[: table.n_found]), own)
+            whole.number(_plain(table.found[: table.n_found, row_kernels.VALUE]), own)
             numbers.append(own)
-        uniques = whole.found[: whole.n_found]
+        uniques = whole.found[: whole.n_found, row_kernels.VALUE]
         order = np.argsort(uniques)
         rank = np.empty(len(order), dtype=codes.dtype)
         rank[order] = np.arange(len(order))
@@ -179,51 +180,42 @@ def _at_once(work: Callable[[int], None], parts: int) -> None:
 class _Table:
     """A hash table that grows: each value has the number of its first appearance.
 
-    Of integers, or of strings, of which it keeps as many ``facts``.
+    Integers have one of the ``facts`` of `gbreg.row_kernels`, strings four.
     """
 
-    def __init__(self, bits: int, facts: int = 0) -> None:
+    def __init__(self, bits: int, facts: int) -> None:
         self.n_found = 0
         self.facts = facts
         self._make(bits)
 
     def _make(self, bits: int) -> None:
         self.shift = 64 - bits
-        self.table = np.zeros((1 << bits, self.facts or 2), dtype=np.int64)
-        room = 1 << (bits - 1)
-        self.found = np.empty((room, self.facts) if self.facts else room, dtype=np.int64)
-
-    def _fill(self, n: int, number: Callable[[int], tuple[int, int]], fill: Callable[..., None]) -> None:
-        """``number(row)`` until all n rows have one."""
-        row, self.n_found = number(0)
-        while row < n:
-            known = self.found
-            self._make(64 - self.shift + (2 if len(known) < GROWN else 1))
-            self.found[: len(known)] = known
-            fill(known, self.shift, self.table)
-            row, self.n_found = number(row)
+        self.table = np.zeros((1 << bits, max(self.facts, 2)), dtype=np.int64)
+        self.found = np.empty((1 << (bits - 1), self.facts), dtype=np.int64)
 
     def number(self, values: IntArray, codes: Codes) -> None:
-        """Numbers of all values into codes."""
-
-        def some(row: int) -> tuple[int, int]:
-            known = (self.shift, self.table, self.n_found, self.found)
-            return row_kernels.find_distinct(values, row, *known, codes)
-
-        self._fill(len(values), some, row_kernels.fill_table)
+        """Numbers of all integers into codes."""
+        self._number(partial(row_kernels.find_distinct, values, codes), len(codes))
 
     def number_words(self, ends: NDArray[Any], address: int, first: int, codes: Codes) -> None:
         """The same for strings, whose bytes begin at an address; ``first`` is the row of the first."""
+        self._number(partial(row_kernels.find_words, ends, address, first, codes), len(codes))
 
-        def some(row: int) -> tuple[int, int]:
-            known = (self.shift, self.table, self.n_found, self.found)
-            return row_kernels.find_words(ends, address, row, first, *known, codes)
+    def _number(self, find: Callable[..., tuple[int, int]], n: int) -> None:
+        """``find(row, ...)`` until all n rows have a number; where it stops the table has to grow."""
+        row = 0
+        while True:
+            row, self.n_found = find(row, self.shift, self.table, self.n_found, self.found)
+            if row == n:
+                return
+            known = self.found
+            self._make(64 - self.shift + (2 if len(known) < GROWN else 1))
+            self.found[: len(known)] = known
+            row_kernels.fill_table(known, self.shift, self.table)
 
-        self._fill(len(codes), some, row_kernels.fill_words)
 
-
-def _bits_for(values: IntArray) -> int:
-    """Of a table for these values: from how often two of a sample are the same, if there are many."""
+def _bits_for(values: IntArray, most: int) -> int:
+    """Of a table for ``most`` of these values: if there are many, from how many of a sample differ."""
     n, m = len(values), SAMPLE
     if n < 32 * m:
         return LEAST_BITS
@@ -231,7 +223,7 @@ def _bits_for(values: IntArray) -> int:
     found = len(np.unique(sample))
     if found < m // 2:  # so few that most of them were seen
         return LEAST_BITS
-    n_values = min(n, m * m / (2 * max(m - found, 1)))
+    n_values = min(most, m * m / (2 * max(m - found, 1)))
     return max(LEAST_BITS, int(n_values).bit_length() + 1)
 
 
