@@ -65,6 +65,10 @@ if numba.config.DISABLE_JIT:  # the same as arrays of numpy
         """Sum of the lanes, pairs first."""
         return float((v[0] + v[1]) + (v[2] + v[3]))
 
+    def lane_max(v: Any) -> float:
+        """Largest of the lanes."""
+        return float(max(max(v[0], v[1]), max(v[2], v[3])))
+
 else:
     _DOUBLE = ir.DoubleType()
     _VECTOR = ir.VectorType(_DOUBLE, LANES)
@@ -228,10 +232,20 @@ else:
 
     sqrts, magnitudes = _function("llvm.sqrt"), _function("llvm.fabs")
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def lane_sum(typingctx: Any, v: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            a, b, c, d = (builder.extract_element(args[0], _lane(m)) for m in range(LANES))
-            return builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
+    def _reduction(pair: Callable[[Any, Any, Any], Any]) -> Any:
+        """What ``pair`` makes of two lanes, of all: pairs first."""
 
-        return types.float64(VECTOR), codegen
+        @intrinsic  # type: ignore[untyped-decorator]
+        def one(typingctx: Any, v: Any) -> Any:
+            def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+                a, b, c, d = (builder.extract_element(args[0], _lane(m)) for m in range(LANES))
+                return pair(builder, pair(builder, a, b), pair(builder, c, d))
+
+            return types.float64(VECTOR), codegen
+
+        return one
+
+    def _larger(builder: Any, a: Any, b: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+    lane_sum, lane_max = _reduction(lambda builder, a, b: builder.fadd(a, b)), _reduction(_larger)

@@ -44,6 +44,7 @@ from gbreg.kernels import (
     PIVOT,
     RESID_NORM,
     SATURATED,
+    SHORT,
     SMALLEST_NORMAL,
     TARGET_NORM,
     TOO_FEW_ROWS,
@@ -58,7 +59,6 @@ from gbreg.kernels import (
 )
 from gbreg.problem import FloatArray, IntArray
 
-SHORT = 32  # rows of the longest groups that are read four at a time
 HEAD = 64  # rows of longer ones whose mean is the reference; a multiple of LANES
 CANCELLED = 0.5  # least centred over uncentred sum of squares before the reference is moved
 

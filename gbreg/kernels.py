@@ -2,8 +2,8 @@
 """The compiled kernels of a fit: plain loops that read inputs, write outputs, never raise.
 
 Order of the file: double-double primitives, medians and weights, the extended path, blocks of
-long groups. The fast path is in `gbreg.fast_kernels`, other losses than squares in `gbreg.loss_kernels`,
-rows and keys in `gbreg.row_kernels`.
+long groups. The fast path is in `gbreg.fast_kernels`, rows and keys in `gbreg.row_kernels`, other losses
+than squares in `gbreg.loss_kernels` and two files that build on it.
 
 ``Z`` (n, c + 1) holds rows sorted by group: k predictors, t targets, ``c = k + t``, and the weight.
 ``origin`` (g, c) is one row of zeros when there is none. Cross products are kept flat: the lower triangle
@@ -42,6 +42,8 @@ ILL_CONDITIONED, CONSTANT_TARGET, PERFECT_FIT, EXTENDED = 1, 2, 4, 8
 WSUM, LOG_WSUM, PIVOT, CENTER = 0, 1, 2, 3  # places in P
 LEVEL, RESID_NORM, TARGET_NORM, MAD, PARAMS = 0, 1, 2, 3, 4  # places in T
 ASKED, LONG = 1, 2  # values in todo
+
+SHORT = 32  # rows of the longest groups that stand side by side in lanes
 
 SMALLEST_NORMAL = 2.0**-1022
 SMALLEST_ROOT = 2.0**-1030  # of a variance; 13 digits are left
@@ -210,12 +212,9 @@ def median_deviation(values: FloatArray, n: int) -> float:
 
 
 @inlined
-def lane_medians(R: FloatArray, at: int, longest: int, size: IntArray) -> Any:
-    """`median` of the first ``size`` rows from ``at`` on in each lane of R; behind them are infinities.
-
-    The smallest go to the front one by one, up to the middle.
-    """
-    for i in range(at, at + longest // 2 + 1):
+def sort_lanes(R: FloatArray, at: int, longest: int, ranks: int) -> None:
+    """In each lane of the rows from ``at`` on the ``ranks`` smallest to the front, one by one."""
+    for i in range(at, at + ranks):
         least = load(R, at + longest - 1)
         for j in range(at + longest - 2, i - 1, -1):
             v = load(R, j)
@@ -223,11 +222,23 @@ def lane_medians(R: FloatArray, at: int, longest: int, size: IntArray) -> Any:
             store(R, j + 1, where(smaller, least, v))
             least = where(smaller, v, least)
         store(R, i, least)
-    h0, h1, h2, h3 = at + size[0] // 2, at + size[1] // 2, at + size[2] // 2, at + size[3] // 2
-    upper = beside(R[h0, 0], R[h1, 1], R[h2, 2], R[h3, 3])
-    h0, h1 = max(h0 - 1 + size[0] % 2, at), max(h1 - 1 + size[1] % 2, at)
-    h2, h3 = max(h2 - 1 + size[2] % 2, at), max(h3 - 1 + size[3] % 2, at)
-    return 0.5 * beside(R[h0, 0], R[h1, 1], R[h2, 2], R[h3, 3]) + 0.5 * upper
+
+
+@inlined
+def pick_lanes(R: FloatArray, at: int, r0: int, r1: int, r2: int, r3: int) -> Any:
+    """What lanes have in these rows from ``at`` on."""
+    return beside(R[at + r0, 0], R[at + r1, 1], R[at + r2, 2], R[at + r3, 3])
+
+
+@inlined
+def lane_medians(R: FloatArray, at: int, longest: int, size: IntArray) -> Any:
+    """`median` of the first ``size`` rows from ``at`` on in each lane of R; behind them are infinities."""
+    sort_lanes(R, at, longest, longest // 2 + 1)
+    h0, h1, h2, h3 = size[0] // 2, size[1] // 2, size[2] // 2, size[3] // 2
+    upper = pick_lanes(R, at, h0, h1, h2, h3)
+    h0, h1 = max(h0 - 1 + size[0] % 2, 0), max(h1 - 1 + size[1] % 2, 0)
+    h2, h3 = max(h2 - 1 + size[2] % 2, 0), max(h3 - 1 + size[3] % 2, 0)
+    return 0.5 * pick_lanes(R, at, h0, h1, h2, h3) + 0.5 * upper
 
 
 @inlined

@@ -39,7 +39,7 @@ def draws(loss: Loss, p: int, near: bool) -> FloatArray:
     None also ``near`` the minimum: of targets that are cut at some size another one may be the least.
     """
     if near or loss.name != "bisquare":
-        return np.empty((0, p))
+        return frozen(np.empty((0, p)))
     trials = int(np.ceil(np.log(MISSED) / np.log1p(-((1 - OUTLIERS) ** p))))
     return frozen(np.random.default_rng(SEED).random((min(trials, MOST_TRIALS), p)))
 

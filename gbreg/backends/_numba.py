@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gbreg import fast_kernels, kernels, loss_kernels
+from gbreg import fast_kernels, kernels, quantile_kernels, reweight_kernels
 from gbreg.backends import Progress
 from gbreg.backends._long import extend_long_group, fit_long_group
 from gbreg.backends._packed import (
@@ -15,6 +15,8 @@ from gbreg.backends._packed import (
     LONG_ROWS,
     ExtendedScratch,
     FastScratch,
+    QuantileScratch,
+    ReweightScratch,
     Run,
     as_token,
     quiet,
@@ -101,18 +103,16 @@ class NumbaBackend:
 
         def some(g0: int, g1: int) -> None:
             longest = int(sizes[g0:g1].max(initial=0))
-            C = np.empty((loss_kernels.SCRATCH_ROWS + 2 * p, longest + 3))
-            scratch: list[Any] = [C, np.empty(longest), np.empty((p, p)), np.empty(p)]
             if loss.name == "absolute":
+                scratch: NamedTuple = QuantileScratch.make(p, longest)
                 asked: list[Any] = [loss.quantile, loss.maxiter]
-                last: list[Any] = [np.empty(p)]
-                run: Any = loss_kernels.quantile_groups
+                run: Any = quantile_kernels.quantile_groups
             else:
-                which = loss_kernels.HUBER if loss.name == "huber" else loss_kernels.BISQUARE
+                scratch = ReweightScratch.make(p, longest)
+                which = reweight_kernels.HUBER if loss.name == "huber" else reweight_kernels.BISQUARE
                 asked = [which, loss.tuning, trials, START_ROWS * p, loss.maxiter]
-                last = [np.empty(p, dtype=np.int64), np.empty((loss_kernels.KEPT_STARTS, p + 1))]
-                run = loss_kernels.reweight_groups
-            run(problem.Z, problem.offsets, g0, g1, p, *asked, *scratch, *last, *found)
+                run = reweight_kernels.reweight_groups
+            run(problem.Z, problem.offsets, g0, g1, p, *asked, *scratch, *found)
 
         threads = threads_for(self.n_jobs, problem.n_rows, SERIAL_LOSS_ROWS)
         with quiet():

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gbreg import kernels
+from gbreg import kernels, loss_kernels, quantile_kernels, reweight_kernels
 from gbreg._lanes import LANES
 from gbreg.backends import Progress
-from gbreg.fast_kernels import SHORT
+from gbreg.kernels import SHORT
 from gbreg.problem import LIMITS, Estimates, FitOptions, FloatArray, IntArray, Problem
 
 LONG_ROWS = 1 << 18  # longer groups are summed in blocks, which several threads share
@@ -143,6 +143,19 @@ def lanes(rows: int) -> FloatArray:
     return memory[start : start + size].reshape(rows, LANES)
 
 
+def carved(heights: dict[str, int]) -> dict[str, Any]:
+    """Arrays (height, LANES) by name, of one piece of memory."""
+    memory, made = lanes(sum(heights.values())), {}
+    for name, end in zip(heights, np.cumsum(list(heights.values())).tolist(), strict=True):
+        made[name] = memory[end - heights[name] : end]
+    return made
+
+
+def integers(*names: str) -> dict[str, Any]:
+    """Integers (LANES,) by name."""
+    return dict(zip(names, np.zeros((len(names), LANES), dtype=np.int64), strict=True))
+
+
 class FastScratch(NamedTuple):
     """Scratch of the fast path, in the order `fast_kernels.fit_groups` takes it."""
 
@@ -189,12 +202,7 @@ class FastScratch(NamedTuple):
         heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss", "deviation"), t)
         heights |= dict.fromkeys(("coef", "low", "own_coef"), t * k)
         heights |= {"R": t * SHORT, "factor": k * k, "inverse": k * k, "diag": k, "step": k}
-        memory = lanes(sum(heights.values()))
-        made: dict[str, Any] = {"resid": np.empty(rows)}
-        for name, end in zip(heights, np.cumsum(list(heights.values())).tolist(), strict=True):
-            made[name] = memory[end - heights[name] : end]
-        made |= zip(("lo", "n", "start", "size"), np.zeros((4, LANES), dtype=np.int64), strict=True)
-        return cls(**made)
+        return cls(**carved(heights), **integers("lo", "n", "start", "size"), resid=np.empty(rows))
 
 
 class ExtendedScratch(NamedTuple):
@@ -247,3 +255,63 @@ class ExtendedScratch(NamedTuple):
             known=np.empty(k + 1, dtype=np.uint8),
             resid=np.empty(rows),
         )
+
+
+class ReweightScratch(NamedTuple):
+    """Scratch of `reweight_kernels.reweight_groups`, in the order it takes it."""
+
+    room: int
+    group: IntArray
+    lo: IntArray
+    n: IntArray
+    few: IntArray
+    size: IntArray
+    h: IntArray
+    row: IntArray
+    picked: IntArray
+    C: FloatArray
+    sizes: FloatArray
+    A: FloatArray
+    v: FloatArray
+    own: FloatArray
+    end: FloatArray
+    best: FloatArray
+
+    @classmethod
+    def make(cls, p: int, rows: int) -> ReweightScratch:
+        room = lane_rows(rows)
+        heights = {"C": (p + loss_kernels.SECTIONS) * room, "A": p * p, "v": p, "own": p, "end": 2}
+        heights["best"] = reweight_kernels.KEPT_STARTS * (p + 1)
+        made = carved(heights) | integers("group", "lo", "n", "few", "size", "h", "row")
+        return cls(room=room, picked=np.zeros((LANES, p), dtype=np.int64), sizes=np.empty(rows), **made)
+
+
+class QuantileScratch(NamedTuple):
+    """Scratch of `quantile_kernels.quantile_groups`, in the order it takes it."""
+
+    room: int
+    group: IntArray
+    lo: IntArray
+    n: IntArray
+    size: IntArray
+    C: FloatArray
+    sizes: FloatArray
+    A: FloatArray
+    v: FloatArray
+    own: FloatArray
+    right: FloatArray
+    corrected: FloatArray
+    steps: FloatArray
+    end: FloatArray
+
+    @classmethod
+    def make(cls, p: int, rows: int) -> QuantileScratch:
+        room = lane_rows(rows)
+        heights = {"C": (p + quantile_kernels.ALL_SECTIONS) * room, "A": p * p, "steps": 2, "end": 2}
+        made = carved(heights | dict.fromkeys(("v", "own", "right", "corrected"), p))
+        return cls(room=room, sizes=np.empty(rows), **made, **integers("group", "lo", "n", "size"))
+
+
+def lane_rows(rows: int) -> int:
+    """Rows of lanes that groups of at most so many rows need."""
+    return max(min(rows, SHORT), -(-rows // LANES))
