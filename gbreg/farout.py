@@ -214,7 +214,7 @@ def _leave_out(
         mask[rows[away]] = True
         again(trial, some, only, np.where(unit > 0, unit, 1.0), mask)
         with np.errstate(all="ignore"):
-            size = np.sqrt(problem.w[rows]) * np.abs(residuals(problem, trial, q, rows, some[own]))
+            size = np.sqrt(problem.w[rows]) * np.abs(residuals(problem, trial, q, rows, some, own))
             inside = away & ~(size > loss.tuning * trial.spread[some, q, 0][own])
         back = np.bincount(own, inside, g) > 0
         fits[place[~back]] = True
@@ -236,7 +236,7 @@ def _is_less(
     g, counts, none = len(groups), np.diff(problem.offsets)[groups], np.empty((0, len(own)))
     with np.errstate(all="ignore"):
         side, y = np.sqrt(problem.w[rows]), problem.Z[rows, problem.n_predictors + q]
-        sizes = [side * _blurred(problem, made, q, rows, groups[own]) for made in pair]
+        sizes = [side * _blurred(problem, made, q, rows, groups, own) for made in pair]
         sizes = [np.where(np.isnan(size), np.inf, size) for size in sizes]
         scales = [NORMAL * Rows.of(none, size, counts).smallest(size, counts // 2) for size in sizes]
         size = side * np.abs(y)
@@ -249,14 +249,16 @@ def _is_less(
         return np.asarray((scales[0] > noise) & (sums[1] <= sums[0] * (1 + ALIKE)))
 
 
-def _blurred(problem: Problem, made: Estimates, q: int, rows: IntArray, own: IntArray) -> FloatArray:
+def _blurred(
+    problem: Problem, made: Estimates, q: int, rows: IntArray, groups: IntArray, own: IntArray
+) -> FloatArray:
     """(n,) sizes of residuals and of their rounding: where level and slope cancel they are 0 by chance."""
     k = problem.n_predictors
-    slopes = np.where(made.dropped[:, 0], 0.0, made.params[:, q, made.params.shape[2] - k :])
-    terms = np.abs(made.level[own, q])
+    slopes = np.where(made.dropped[groups, 0], 0.0, made.params[groups, q, made.params.shape[2] - k :])
+    terms = np.abs(made.level[groups, q])[own]
     for j in range(k):
-        terms += np.abs(slopes[own, j] * (problem.Z[rows, j] - made.center[own, 0, j]))
-    return np.asarray(np.abs(residuals(problem, made, q, rows, own)) + EXACT / 2 * terms)
+        terms += np.abs(slopes[own, j] * (problem.Z[rows, j] - made.center[groups, 0, j][own]))
+    return np.asarray(np.abs(residuals(problem, made, q, rows, groups, own)) + EXACT / 2 * terms)
 
 
 def _take(

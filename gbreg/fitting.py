@@ -76,16 +76,20 @@ def fit_rows(
             iterations=spec.clip_iterations,
             drop=spec.options.on_collinear == "drop",
         )
+    threads = engine.threads(problem.n_rows) if hasattr(engine, "threads") else None
     if spec.robust:
         minimize = getattr(engine, "minimize", minimizers.minimize)
         drop, mad = spec.options.on_collinear == "drop", spec.options.mad
         parts = [
-            minimize_loss(block.problem, own, spec.loss, minimize, tick, mad=mad, drop=drop)
+            minimize_loss(block.problem, own, spec.loss, minimize, tick, mad=mad, drop=drop, threads=threads)
             for block, own in zip(blocks, parts, strict=True)
         ]
     if spec.cov_type in ROBUST:
         clusters = sorted_clusters(data, part.layout)
-        parts = [add_sandwich(*own, spec.cov_type, clusters, tick) for own in zip(blocks, parts, strict=True)]
+        parts = [
+            add_sandwich(*own, spec.cov_type, clusters, tick, threads or 1)
+            for own in zip(blocks, parts, strict=True)
+        ]
     estimates = Estimates.join_targets(parts, [block.targets for block in blocks])
     counts = RowCounts(
         n_rows=layout.n_rows,

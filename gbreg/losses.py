@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from gbreg.backends import Progress
-from gbreg.backends._numpy_common import grouped_mad
+from gbreg.backends._numpy_common import buckets, grouped_mad, padded_rows
+from gbreg.backends._ranges import map_ranges
 from gbreg.errors import GbregError
 from gbreg.farout import survive_far_rows
 from gbreg.minimum import EXACT, Minimize
@@ -34,7 +35,8 @@ from gbreg.problem import (
 )
 from gbreg.sandwich import orthonormal, unit_design
 
-CHUNK_ROWS = 1 << 18  # a group is never cut
+CHUNK_ROWS = 1 << 15  # of a piece of work, which caches hold; a group is never cut
+UNDIVIDED_ROWS = 1 << 18  # the same where a backend divides it further
 PASSES = 24  # at most; more than one is for values more than 1e5 scales away, one for each 1e14
 COARSE = 1e-5  # least scale in units of the residuals: below it they have less than 11 digits of the scale
 FAR = 1e4  # units beyond which a residual is cut, at least
@@ -49,6 +51,7 @@ def minimize_loss(
     *,
     mad: bool,
     drop: bool,
+    threads: int | None,
 ) -> Estimates:
     """Go from least squares to the minimum of a loss.
 
@@ -65,6 +68,8 @@ def minimize_loss(
         Whether the median absolute deviation is wanted.
     drop : bool
         Whether groups with dependent predictors are fitted without these; else they are not.
+    threads : int, optional
+        Threads over group ranges; None if ``minimize`` divides its work by itself. Changes no bit.
 
     Returns
     -------
@@ -73,9 +78,30 @@ def minimize_loss(
         perfect fits stay as they are.
     """
     out = _copy(estimates)
+
+    def work(g0: int, g1: int) -> None:
+        progress(0)
+        part = problem if g1 - g0 == problem.n_groups else problem.slice(g0, g1)
+        _minimize_range(part, out.view(g0, g1), loss, minimize, progress, mad, drop)
+
+    rows = CHUNK_ROWS if threads else UNDIVIDED_ROWS
+    map_ranges(work, problem, rows, threads or 1, lambda done: progress(0))
+    return out
+
+
+def _minimize_range(
+    problem: Problem,
+    out: Estimates,
+    loss: Loss,
+    minimize: Minimize,
+    progress: Progress,
+    mad: bool,
+    drop: bool,
+) -> None:
+    """`minimize_loss` in place."""
     if not drop:
-        _forget(out, estimates.status == Status.RANK_DEFICIENT)
-    settled = estimates.settled(drop) & (estimates.rank > 0)  # else there is nothing to move
+        _forget(out, out.status == Status.RANK_DEFICIENT)
+    settled = out.settled(drop) & (out.rank > 0)  # else there is nothing to move
 
     def find(
         to: Estimates, groups: IntArray, asked: BoolArray, unit: FloatArray, away: BoolArray | None = None
@@ -90,7 +116,7 @@ def minimize_loss(
                 break
             groups, asked, unit = groups[some], coarse[some], scale[some]
 
-    for groups in _alike(problem, estimates.dropped[:, 0], np.asarray(settled.any(axis=1))):
+    for groups in _alike(out.dropped[:, 0], np.asarray(settled.any(axis=1))):
         find(out, groups, settled[groups], out.resid_norm[groups])
         if loss.name == "bisquare":
             constant = (out.flags[groups] & Flag.CONSTANT_TARGET) > 0
@@ -98,7 +124,6 @@ def minimize_loss(
     told = (out.flags & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
     none = settled & out.settled(drop) & np.isnan(out.spread[:, :, 1]) & ~told
     out.flags[none] |= np.uint8(Flag.NO_ROBUST_ERRORS)
-    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +158,14 @@ class _Work:
             away = self.away[rows]
             columns, near = [np.where(away, 0.0, column) for column in columns], np.where(away, 0.0, side)
         Q, inverse = orthonormal(columns, own, len(groups))
-        B = [side * residuals(problem, out, q, rows, groups[own]) / unit[own, q] for q in range(t)]
+        B = [side * residuals(problem, out, q, rows, groups, own) / unit[own, q] for q in range(t)]
         far = max(FAR, 10 * self.loss.tuning)
         B = [np.clip(b, -far, far) for b in B]  # a row so far off pulls no more if it is farther
         if self.away is not None:
             B = [np.where(away, far, b) for b in B]
         Z = np.stack([*Q, *B, np.ones(len(own))], axis=1)
-        found = minimize(Problem(frozen(Z), offsets, len(Q)), self.loss, progress, self.turn > 0)
+        Z.flags.writeable = False
+        found = minimize(Problem(Z, offsets, len(Q)), self.loss, progress, self.turn > 0)
         if found.theta.shape != (len(groups), t, len(Q)):
             raise GbregError(f"the backend returned coefficients of shape {found.theta.shape}")
         still = (out.flags[groups] & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
@@ -150,7 +176,7 @@ class _Work:
             center = center + problem.origin[groups[:, None], kept].T
         for q in range(t):
             theta = np.where(moved[:, q], found.theta[:, q].T, 0.0)  # (p, g)
-            change = np.array([(inverse[j] * theta).sum(axis=0) for j in range(len(Q))]) * unit[:, q]
+            change = np.array([_sum(inverse[j] * theta) for j in range(len(Q))]) * unit[:, q]
             slopes = change[first:] / out.norm[groups[:, None], 0, kept].T
             if first:
                 level = change[0] / np.sqrt(out.wsum[groups, 0])
@@ -158,12 +184,12 @@ class _Work:
             out.params[groups[:, None], q, first + kept] += slopes.T
             if first:  # anew: what was there may be large, and cancel
                 b = out.params[groups[:, None], q, first + kept].T
-                constant = out.level[groups, q] - (b * center).sum(axis=0)
+                constant = out.level[groups, q] - _sum(b * center)
                 if problem.origin is not None:
                     constant += problem.origin[groups, k + q]
                 changed = theta.any(axis=0)
                 out.params[groups[changed], q, 0] = constant[changed]
-            resid = residuals(problem, out, q, rows, groups[own])
+            resid = residuals(problem, out, q, rows, groups, own)
             scaled = side * resid / unit[own, q]
             scale, change_of = found.scale[:, q], moved[:, q]
             exact = change_of & ((scale < COARSE) | (self.turn > 0))
@@ -201,7 +227,9 @@ class _Work:
         """(g,) mean size of the terms whose sum the target is."""
         out, k = self.out, self.problem.n_predictors
         terms = np.abs(out.level[self.groups, q])[own]
-        slopes = np.where(out.dropped[:, 0], 0.0, out.params[:, q, out.params.shape[2] - k :])[self.groups]
+        slopes = np.where(
+            out.dropped[self.groups, 0], 0.0, out.params[self.groups, q, out.params.shape[2] - k :]
+        )
         for j in range(k):
             terms += np.abs(slopes[own, j] * (self.problem.Z[rows, j] - out.center[self.groups, 0, j][own]))
         terms = np.where(side > 0, side * terms, 0.0)
@@ -245,7 +273,7 @@ def error_of_loss(
     df = np.where(n > p, n - p, np.nan)
     if loss.name == "absolute":
         width = _bandwidth(n.astype(np.float64), loss.quantile)
-        low, high = _quartiles(scaled, own, n)
+        low, high = _quartiles(scaled, n)
         width = width * np.minimum(deviation, (high - low) / 1.34)
         near = scaled / width[own]
         density = np.bincount(own, np.where(np.abs(near) <= 1, 0.75 * (1 - near * near), 0.0), g) / (
@@ -282,30 +310,29 @@ def _bandwidth(n: FloatArray, quantile: float) -> FloatArray:
     return np.asarray(ndtri(quantile + h) - ndtri(quantile - h))
 
 
-def _quartiles(values: FloatArray, own: IntArray, n: IntArray) -> tuple[FloatArray, FloatArray]:
+def _quartiles(values: FloatArray, n: IntArray) -> tuple[FloatArray, FloatArray]:
     """(g,) first and third of each group, interpolated."""
-    ordered = values[np.lexsort((values, own))]
-    ends = np.cumsum(n)
-    made = []
-    for share in (0.25, 0.75):
-        place = share * (n - 1)
-        below = np.floor(place).astype(np.int64)
-        low = ordered[ends - n + below]
-        high = ordered[ends - n + np.minimum(below + 1, n - 1)]
-        made.append(low + (place - below) * (high - low))
+    starts, made = np.cumsum(n) - n, np.empty((2, len(n)))
+    for members in buckets(n, CHUNK_ROWS):
+        counts, some = n[members], np.arange(len(members))
+        ordered = values[padded_rows(starts[members], counts)]
+        ordered[np.arange(ordered.shape[1]) >= counts[:, None]] = np.inf
+        ordered.sort(axis=1)
+        for quartile, share in zip(made, (0.25, 0.75), strict=True):
+            place = share * (counts - 1)
+            below = np.floor(place).astype(np.int64)
+            low, high = ordered[some, below], ordered[some, np.minimum(below + 1, counts - 1)]
+            quartile[members] = low + (place - below) * (high - low)
     return made[0], made[1]
 
 
-def _alike(problem: Problem, dropped: BoolArray, asked: BoolArray) -> Iterator[IntArray]:
-    """Groups that were asked for, by what is dropped, about `CHUNK_ROWS` rows at a time."""
-    sizes = np.diff(problem.offsets)
+def _alike(dropped: BoolArray, asked: BoolArray) -> Iterator[IntArray]:
+    """Groups that were asked for, by what is dropped."""
     which = np.zeros(np.count_nonzero(asked), dtype=np.int64)
     if dropped[asked].any():
         which = np.unique(dropped[asked], axis=0, return_inverse=True)[1]
     for m in range(which.max(initial=-1) + 1):
-        groups = np.flatnonzero(asked)[which.ravel() == m]
-        cuts = np.flatnonzero(np.diff(np.cumsum(sizes[groups]) // CHUNK_ROWS)) + 1
-        yield from np.split(groups, cuts)
+        yield np.flatnonzero(asked)[which.ravel() == m]
 
 
 def _copy(estimates: Estimates) -> Estimates:
@@ -313,6 +340,11 @@ def _copy(estimates: Estimates) -> Estimates:
     names = ("params", "level", "resid_norm", "mad", "status", "flags", "center")
     copies = {name: getattr(estimates, name).copy() for name in names}
     return replace(estimates, **copies, spread=np.full((*estimates.level.shape, 2), np.nan))
+
+
+def _sum(terms: FloatArray) -> FloatArray:
+    """(g,) sums of (p, g) in the order of p, which numpy changes where there is one group."""
+    return np.asarray(sum(terms, np.zeros(terms.shape[1])))
 
 
 def _forget(out: Estimates, which: Any) -> None:

@@ -125,7 +125,7 @@ def solve(L: FloatArray, v: FloatArray) -> FloatArray:
 
 
 def minimize(problem: Problem, loss: Loss, progress: Progress, near: bool) -> Minimum:
-    """See `gbreg.losses.Minimize`."""
+    """See `gbreg.minimum.Minimize`."""
     found, counts = Minimum.empty(problem), np.diff(problem.offsets)
     Q = np.ascontiguousarray(problem.X)
     with np.errstate(all="ignore"):

@@ -216,18 +216,21 @@ class Problem:
             g0 = g1
 
 
-def residuals(problem: Problem, estimates: Estimates, q: int, rows: Any, own: IntArray) -> FloatArray:
-    """Of target q at these rows (an index of Z), whose groups are ``own``.
+def residuals(
+    problem: Problem, estimates: Estimates, q: int, rows: Any, groups: Any, own: IntArray
+) -> FloatArray:
+    """Of target q at these rows of these groups, which are indices; ``own`` (n,) are places in ``groups``.
 
     Deviations from the centre lose no digits. A dropped predictor counts as 0.
     """
     k = problem.n_predictors
     Z = problem.Z[rows]
-    slopes = estimates.params[:, q, estimates.params.shape[2] - k :]
-    slopes = np.where(estimates.dropped[:, 0], 0.0, slopes)
-    resid: FloatArray = Z[:, k + q] - estimates.level[:, q][own]
+    slopes = estimates.params[groups, q, estimates.params.shape[2] - k :]
+    slopes = np.where(estimates.dropped[groups, 0], 0.0, slopes).T.copy()
+    centers = estimates.center[groups, 0].T.copy()
+    resid: FloatArray = Z[:, k + q] - estimates.level[groups, q].take(own)
     for j in range(k):
-        resid -= slopes[:, j][own] * (Z[:, j] - estimates.center[:, 0, j][own])
+        resid -= slopes[j].take(own) * (Z[:, j] - centers[j].take(own))
     return resid
 
 
@@ -320,6 +323,11 @@ class Estimates:
             spread=np.empty((g, t, 0)),
             freedom=np.empty((g, t, 0)),
         )
+
+    def view(self, g0: int, g1: int) -> Estimates:
+        """What belongs to groups g0:g1, without a copy."""
+        arrays = {f.name: getattr(self, f.name)[g0:g1] for f in fields(self) if f.name != "pattern"}
+        return Estimates(**arrays, pattern=self.pattern)
 
     def of_groups(self, groups: IntArray) -> Estimates:
         """Copies of what belongs to some groups."""

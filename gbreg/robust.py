@@ -88,7 +88,7 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -
     for done in range(iterations + 1):
         rows, own = whole.rows_of(asked)
         with np.errstate(all="ignore"):
-            sizes = np.sqrt(whole.w[rows]) * np.abs(residuals(whole, made, 0, rows, asked[own]))
+            sizes = np.sqrt(whole.w[rows]) * np.abs(residuals(whole, made, 0, rows, asked, own))
         limits = limit[asked]
         if done <= iterations // 2:
             limits = np.where(_perfect(made)[asked], limits, _limits(sizes, own, limits, clip))

@@ -6,12 +6,14 @@ One pass over the rows after any backend has fitted them, so all backends give t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from gbreg.backends import Progress
+from gbreg.backends._ranges import map_ranges
 from gbreg.inference import complement
 from gbreg.problem import CovType, Estimates, Flag, FloatArray, IntArray, Problem, Status, residuals
 from gbreg.quadratic import cholesky
@@ -25,8 +27,9 @@ def sandwich(
     problem: Problem,
     estimates: Estimates,
     cov_type: CovType,
-    progress: Callable[[int], None],
+    progress: Progress,
     clusters: IntArray | None = None,
+    threads: int = 1,
 ) -> FloatArray:
     """Factor F of the covariance F F' of the level and the slopes of each target, in units of their sizes.
 
@@ -48,6 +51,8 @@ def sandwich(
         Called with 0 between pieces of work; may raise.
     clusters : (n,) int64, optional
         Cluster of each row of the problem, from 0; within a group, equal numbers are one cluster.
+    threads : int
+        Threads over group ranges. Changes no bit.
 
     Returns
     -------
@@ -59,7 +64,8 @@ def sandwich(
     g, t = estimates.status.shape
     p = estimates.params.shape[2]
     out = np.full((g, t, p * p), np.nan)
-    for g0, g1 in problem.split(CHUNK_ROWS):
+
+    def work(g0: int, g1: int) -> None:
         progress(0)
         part = slice(g0, g1)
         rows = slice(int(problem.offsets[g0]), int(problem.offsets[g1]))
@@ -83,6 +89,8 @@ def sandwich(
                 meat *= _correction(estimates, part, cov_type, groups)
                 factor = _product(inverse, _factor(meat))
                 out[part, q] = np.moveaxis(factor, -1, 0).reshape(g1 - g0, p * p)
+
+    map_ranges(work, problem, CHUNK_ROWS, threads, lambda rows: progress(0))
     return out
 
 
@@ -91,12 +99,13 @@ def add_sandwich(
     estimates: Estimates,
     cov_type: CovType,
     clusters: IntArray | None,
-    progress: Callable[[int], None],
+    progress: Progress,
+    threads: int,
 ) -> Estimates:
     """With the covariances of the targets of a block, and a flag where there should be one but is not."""
     if clusters is not None and block.keep is not None:
         clusters = clusters[block.keep]
-    factor = sandwich(block.problem, estimates, cov_type, progress, clusters)
+    factor = sandwich(block.problem, estimates, cov_type, progress, clusters, threads)
     none = (estimates.status == Status.OK) & np.isnan(factor).any(axis=2)
     flags = estimates.flags | np.where(none, Flag.NO_ROBUST_ERRORS, 0).astype(np.uint8)
     return replace(estimates, sandwich=factor, flags=flags)
@@ -150,7 +159,7 @@ def _centred_residuals(
     problem: Problem, estimates: Estimates, q: int, part: slice, rows: slice, own: IntArray
 ) -> FloatArray:
     """(n,) of target q; with an intercept, their mean is what the level was rounded by."""
-    resid = residuals(problem, estimates, q, rows, own + part.start)
+    resid = residuals(problem, estimates, q, rows, part, own)
     if estimates.params.shape[2] > problem.n_predictors:
         sums = np.bincount(own, problem.w[rows] * resid, minlength=part.stop - part.start)
         resid -= (sums / estimates.wsum[part, 0])[own]

@@ -151,7 +151,7 @@ def _fit_groups(
         made.params[:, q] = np.concatenate([intercept, slopes]).T
         made.level[:, q] = level
         made.freedom[:, q, 0] = answer.freedom
-        resid = residuals(problem, made, q, slice(None), own)
+        resid = residuals(problem, made, q, slice(None), slice(None), own)
         scaled = np.sqrt(problem.w) * resid / design.target_unit[q][own]
         norm = np.sqrt(np.bincount(own, scaled * scaled, minlength=problem.n_groups))
         made.resid_norm[:, q] = norm * design.target_unit[q]

@@ -278,7 +278,8 @@ def test_groups_of_any_size_and_order_are_fitted_alike(monkeypatch):
         want = frame.gbreg.fit(**call, **more).bse
         with monkeypatch.context() as patch:
             patch.setattr(sandwich, "CHUNK_ROWS", 50)
-            pd.testing.assert_frame_equal(frame.gbreg.fit(**call, **more).bse, want)
+            for n_jobs in (1, 3):
+                pd.testing.assert_frame_equal(frame.gbreg.fit(**call, **more, n_jobs=n_jobs).bse, want)
 
 
 def test_where_there_is_no_error():

@@ -26,7 +26,9 @@ class Backend(Protocol):
 
     All backends return the same statuses and flags and agree to 1e-10 relative on
     well-posed problems. They never raise for what the numbers hold. One may also have ``rows``,
-    the `gbreg.rowops.RowOps` that number and pack its rows; else numpy does.
+    the `gbreg.rowops.RowOps` that number and pack its rows, else numpy does; ``minimize``, as
+    `gbreg.minimum.Minimize`, else `gbreg.minimizers` is asked; and ``threads(n_rows)``, how many threads
+    may share what is done beside `fit`, else there is one.
     """
 
     name: str

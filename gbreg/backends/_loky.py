@@ -63,7 +63,7 @@ class LokyBackend:
             return Estimates.stack_groups(_map_ranges(fit_range, problem, options, jobs, progress))
 
     def minimize(self, problem: Problem, loss: Loss, progress: Progress, near: bool) -> Minimum:
-        """Minima of another loss than squares: see `gbreg.losses.Minimize`."""
+        """Minima of another loss than squares: see `gbreg.minimum.Minimize`."""
         with self._workers() as jobs:
             work = partial(minimize_range, near=near)
             parts = _map_ranges(work, problem, loss, jobs, lambda rows: progress(0))

@@ -49,6 +49,10 @@ class NumbaBackend:
         self.n_jobs = n_jobs
         self.rows = CompiledRows(n_jobs)
 
+    def threads(self, n_rows: int) -> int:
+        """How many a problem of that size gets, other than in `fit`: see `Backend`."""
+        return threads_for(self.n_jobs, n_rows, SERIAL_LOSS_ROWS)
+
     def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
         with quiet():
             return self._fit(problem, options, progress)
@@ -96,7 +100,7 @@ class NumbaBackend:
         run_tasks(extended, tasks, [0] * len(tasks), run.threads, run.progress)
 
     def minimize(self, problem: Problem, loss: Loss, progress: Progress, near: bool) -> Minimum:
-        """Minima of another loss than squares: see `gbreg.losses.Minimize`."""
+        """Minima of another loss than squares, by this thread: see `gbreg.minimum.Minimize`."""
         found = Minimum.empty(problem)
         p, sizes = problem.n_predictors, np.diff(problem.offsets)
         trials = draws(loss, p, near)
@@ -114,7 +118,6 @@ class NumbaBackend:
                 run = reweight_kernels.reweight_groups
             run(problem.Z, problem.offsets, g0, g1, p, *asked, *scratch, *found)
 
-        threads = threads_for(self.n_jobs, problem.n_rows, SERIAL_LOSS_ROWS)
         with quiet():
-            map_ranges(some, problem, LOSS_ROWS, threads, lambda rows: progress(0))
+            map_ranges(some, problem, LOSS_ROWS, 1, lambda rows: progress(0))
         return found

@@ -56,13 +56,15 @@ class NumpyBackend:
     def __repr__(self) -> str:
         return f"NumpyBackend(n_jobs={self.n_jobs})"
 
-    def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
-        n_threads = cores() if self.n_jobs == -1 else self.n_jobs or 1
+    def threads(self, n_rows: int) -> int:
+        """How many a problem of that size gets: see `Backend`."""
+        return cores() if self.n_jobs == -1 else self.n_jobs or 1
 
+    def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
         def work(g0: int, g1: int) -> Estimates:
             return fit_range(problem, g0, g1, options)
 
-        parts = map_ranges(work, problem, ROWS, n_threads, progress)
+        parts = map_ranges(work, problem, ROWS, self.threads(problem.n_rows), progress)
         if not parts:
             return Estimates.empty(0, problem.n_predictors, problem.n_targets, options.intercept)
         return parts[0] if len(parts) == 1 else Estimates.stack_groups(parts)
