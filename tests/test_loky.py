@@ -187,6 +187,7 @@ def test_errors_survive_the_way_to_a_worker_and_back():
     assert str(caught.value) == "no column 'x'"
 
 
+@pytest.mark.compiled
 def test_a_killed_worker_is_an_error_with_its_groups_and_the_next_call_works(monkeypatch):
     frame = make_frame()
     start = time.monotonic()
@@ -211,6 +212,7 @@ def test_a_worker_killed_between_calls_leaves_no_hang_and_no_wrong_number():
     assert_next_call_works()
 
 
+@pytest.mark.compiled
 def test_ctrl_c_ends_a_fit_and_the_next_call_works(monkeypatch):
     frame = make_frame()
     fit(frame)  # workers are up
@@ -255,6 +257,7 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(tmp_path)], check=True, timeout=20)
 
 
+@pytest.mark.compiled
 def test_a_full_temporary_folder_is_named_and_nothing_stays_there(tiny_disk, monkeypatch):
     monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(tiny_disk))
     with pytest.raises(gbreg.GbregWorkerError, match=r"temporary folder full\? Set JOBLIB_TEMP_FOLDER"):
@@ -263,6 +266,7 @@ def test_a_full_temporary_folder_is_named_and_nothing_stays_there(tiny_disk, mon
     assert files_in(tiny_disk) == []
 
 
+@pytest.mark.compiled
 def test_a_temporary_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(tmp_path / "file"))
@@ -272,6 +276,7 @@ def test_a_temporary_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
     assert_next_call_works()
 
 
+@pytest.mark.compiled
 def test_temporary_files_go_when_the_fit_is_over(tmp_path, monkeypatch):
     _loky._stop_workers()  # running ones would go on using the folder they were started with
     monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(tmp_path))
@@ -348,6 +353,7 @@ def fit_in_child(queue: multiprocessing.Queue) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
+@pytest.mark.compiled
 def test_fits_in_children_of_a_process_with_workers(method):
     want = fit(make_frame())["estimate"].sum()
     context = multiprocessing.get_context(method)
