@@ -210,7 +210,10 @@ def sampled(rows: Rows) -> Rows:
 
 
 def least_trimmed(rows: Rows, trials: FloatArray, progress: Progress) -> FloatArray:
-    """(p, g) of the least sum of 70 % of the squares that is found."""
+    """(p, g) of the least sum of 70 % of the squares that is found.
+
+    Where fewer than `KEPT_STARTS` draws have a fit, least squares is one more start.
+    """
     p, g = len(rows.Q), len(rows.counts)
     starts, groups = np.cumsum(rows.counts) - rows.counts, np.arange(g)
     best, totals = np.zeros((KEPT_STARTS, p, g)), np.full((KEPT_STARTS, g), np.inf)

@@ -196,7 +196,7 @@ def start_robust(
     """Least trimmed squares, near enough: ``theta`` of the least sum of 70 % of the squares that is found.
 
     Rousseeuw and Van Driessen 2006: fits through p rows drawn at random, the best of them
-    concentrated on the rows nearest to them.
+    concentrated on the rows nearest to them; least squares where fewer have a fit.
     """
     for m in range(LANES):
         h[m] = n[m] - 3 * n[m] // 10
@@ -229,7 +229,7 @@ def start_robust(
                 find_residuals(C, p, room, longest, v)
                 weigh_within(C, p, room, longest, find_cut(C, p, room, longest, alone, n, h, sizes))
                 normal_equations(C, p, room, longest, alone, p + TARGET, A, v)
-                able = (solve(p, A, v) > 0.0) & (some < math.inf)
+                able = solve(p, A, v) > 0.0
                 find_residuals(C, p, room, longest, v)
                 cut = find_cut(C, p, room, longest, alone, n, h, sizes)
                 some = where(able, trimmed(C, p, room, longest, alone, h, cut), math.inf)

@@ -436,6 +436,19 @@ def test_starts_that_tie_end_alike_on_numba_and_numpy():
     np.testing.assert_allclose(one.scale, other.scale, rtol=1e-7, atol=1e-12)
 
 
+def test_starts_that_few_rows_tell_end_alike_on_numba_and_numpy():
+    """One row in sixteen has the predictor: two draws in eighteen have a fit, where three are kept."""
+    rng = np.random.default_rng(5)
+    groups = 300 if COMPILED else 40
+    frame = pd.DataFrame({"g": np.repeat(np.arange(groups), 16), "x": 0.0, "y": rng.normal(size=16 * groups)})
+    frame.loc[np.arange(groups) * 16 + rng.integers(16, size=groups), "x"] = 1.0
+    frame.loc[rng.random(len(frame)) < 0.3, "y"] += 8.0
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "loss": "bisquare"}
+    one, other = (frame.gbreg.fit(**call, backend=name) for name in ("numba", "numpy"))
+    assert one.status.equals(other.status)
+    pd.testing.assert_frame_equal(one.scale, other.scale, rtol=1e-8)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_group_all_of_whose_predictors_are_dropped(backend, loss):
     """Without intercept nothing is left to fit: no coefficients, as with least squares, and values of 0."""
