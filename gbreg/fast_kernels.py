@@ -18,7 +18,6 @@ from typing import Any
 from gbreg._jit import entry, inlined, kernel
 from gbreg._lanes import (
     LANES,
-    beside,
     gather,
     lane_sum,
     load,
@@ -50,6 +49,9 @@ from gbreg.kernels import (
     TOO_FEW_ROWS,
     WSUM,
     Settings,
+    clear_lanes,
+    four,
+    increase,
     lane_medians,
     log_sum,
     median_deviation,
@@ -96,19 +98,7 @@ def load_rows(Z: FloatArray, start: IntArray, size: IntArray, i: int, ref: Float
     r3 = start[3] + min(i, size[3] - 1)
     for j in range(c):
         store(D, j, gather(Z, r0, r1, r2, r3, j) - load(ref, j))
-    sizes = beside(float(size[0]), float(size[1]), float(size[2]), float(size[3]))
-    store(D, c, where(sizes > float(i), gather(Z, r0, r1, r2, r3, c), 0.0))
-
-
-@inlined
-def clear_lanes(S: FloatArray, size: int) -> None:
-    for a in range(size):
-        store(S, a, 0.0)
-
-
-@inlined
-def increase(S: FloatArray, a: int, v: Any) -> None:
-    store(S, a, load(S, a) + v)
+    store(D, c, where(four(size) > float(i), gather(Z, r0, r1, r2, r3, c), 0.0))
 
 
 @inlined

@@ -76,7 +76,7 @@ def fit_rows(
             iterations=spec.clip_iterations,
             drop=spec.options.on_collinear == "drop",
         )
-    threads = engine.threads(problem.n_rows) if hasattr(engine, "threads") else None
+    threads = engine.threads(problem.n_rows) if hasattr(engine, "threads") else 1
     if spec.robust:
         minimize = getattr(engine, "minimize", minimizers.minimize)
         drop, mad = spec.options.on_collinear == "drop", spec.options.mad
@@ -87,7 +87,7 @@ def fit_rows(
     if spec.cov_type in ROBUST:
         clusters = sorted_clusters(data, part.layout)
         parts = [
-            add_sandwich(*own, spec.cov_type, clusters, tick, threads or 1)
+            add_sandwich(*own, spec.cov_type, clusters, tick, threads)
             for own in zip(blocks, parts, strict=True)
         ]
     estimates = Estimates.join_targets(parts, [block.targets for block in blocks])

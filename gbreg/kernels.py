@@ -212,6 +212,23 @@ def median_deviation(values: FloatArray, n: int) -> float:
 
 
 @inlined
+def four(n: IntArray) -> Any:
+    """Four integers as a vector."""
+    return beside(float(n[0]), float(n[1]), float(n[2]), float(n[3]))
+
+
+@inlined
+def clear_lanes(S: FloatArray, size: int) -> None:
+    for a in range(size):
+        store(S, a, 0.0)
+
+
+@inlined
+def increase(S: FloatArray, a: int, v: Any) -> None:
+    store(S, a, load(S, a) + v)
+
+
+@inlined
 def sort_lanes(R: FloatArray, at: int, longest: int, ranks: int) -> None:
     """In each lane of the rows from ``at`` on the ``ranks`` smallest to the front, one by one."""
     for i in range(at, at + ranks):

@@ -9,8 +9,9 @@ and sums of products are well conditioned.
 Groups of up to SHORT rows stand side by side, one to a lane; a longer one is ``alone`` and takes all lanes,
 row i in lane i % LANES. Each is copied to ``C`` (sections times ``room``, LANES): columns in sections 0 to
 p - 1, then what `HERE` and the names after it say; ``longest`` is the most rows of a lane. Where a
-lane ends before, all is 0. What follows differs only in `total` and `largest`, and where rows are
-put in order. A lane that has ended keeps its numbers while others go on.
+lane ends before, columns and targets are 0, so that no sum has a term there. Apart from copying rows and
+putting them in order, ``alone`` only says whether to sum over lanes. A lane that has ended keeps its
+numbers while others go on. Groups have rows, and p is not 0.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import math
 from typing import Any
 
 from gbreg._jit import inlined, kernel
-from gbreg._lanes import LANES, beside, gather, lane_max, lane_sum, load, magnitudes, spread, store, where
-from gbreg.kernels import SHORT, lane_medians, median
+from gbreg._lanes import LANES, gather, lane_max, lane_sum, load, magnitudes, spread, store, where
+from gbreg.kernels import SHORT, clear_lanes, four, increase, lane_medians, median
 from gbreg.problem import FloatArray, IntArray
 
 # As in gbreg.minimum and gbreg.problem; a test holds all of these kernels' equal.
 NORMAL = 1.482602218505602
 FLOOR = 1e-14
+ROUNDING = 1e-15
 NOT_CONVERGED = 5
 
 HERE, TARGET, RESID, WEIGHT, SIZE, ORDER = 0, 1, 2, 3, 4, 5  # sections of C, from p on; HERE is 1 in rows
@@ -53,12 +55,6 @@ def larger(a: Any, b: Any) -> Any:
 @inlined
 def any_lane(mask: Any) -> bool:
     return lane_sum(where(mask, 1.0, 0.0)) > 0.0
-
-
-@inlined
-def four(n: IntArray) -> Any:
-    """Four integers as a vector."""
-    return beside(float(n[0]), float(n[1]), float(n[2]), float(n[3]))
 
 
 @inlined
@@ -121,18 +117,16 @@ def add_equations(
     C: FloatArray, p: int, room: int, longest: int, right: int, A: FloatArray, v: FloatArray
 ) -> None:
     """A (lower triangle) = sum weight q q', v = sum weight q C[right], over the rows of lanes."""
-    for j in range(p):
-        store(v, j, 0.0)
-        for m in range(j + 1):
-            store(A, j * p + m, 0.0)
+    clear_lanes(v, p)
+    clear_lanes(A, p * p)
     for i in range(longest):
         w = load(C, (p + WEIGHT) * room + i)
         r = load(C, right * room + i)
         for j in range(p):
             scaled = w * load(C, j * room + i)
-            store(v, j, load(v, j) + scaled * r)
+            increase(v, j, scaled * r)
             for m in range(j + 1):
-                store(A, j * p + m, load(A, j * p + m) + scaled * load(C, m * room + i))
+                increase(A, j * p + m, scaled * load(C, m * room + i))
 
 
 @kernel
@@ -229,7 +223,7 @@ def find_scale(
         middle = spread(median(sizes, n[0]))
     else:
         middle = lane_medians(C, (p + ORDER) * room, longest, n)
-    return larger(NORMAL * middle, spread(FLOOR))
+    return larger(spread(FLOOR), NORMAL * middle)  # NaN stays
 
 
 @inlined

@@ -16,7 +16,7 @@ import numpy as np
 
 from gbreg.backends import Progress
 from gbreg.backends._numpy_common import buckets, grouped_mad, padded_rows
-from gbreg.backends._ranges import map_ranges
+from gbreg.backends._ranges import map_ranges, piece_rows
 from gbreg.errors import GbregError
 from gbreg.farout import survive_far_rows
 from gbreg.minimum import EXACT, Minimize
@@ -35,8 +35,7 @@ from gbreg.problem import (
 )
 from gbreg.sandwich import orthonormal, unit_design
 
-CHUNK_ROWS = 1 << 15  # of a piece of work, which caches hold; a group is never cut
-UNDIVIDED_ROWS = 1 << 18  # the same where a backend divides it further
+CHUNK_ROWS = 1 << 18  # of a piece of work, at most; a group is never cut
 PASSES = 24  # at most; more than one is for values more than 1e5 scales away, one for each 1e14
 COARSE = 1e-5  # least scale in units of the residuals: below it they have less than 11 digits of the scale
 FAR = 1e4  # units beyond which a residual is cut, at least
@@ -51,7 +50,7 @@ def minimize_loss(
     *,
     mad: bool,
     drop: bool,
-    threads: int | None,
+    threads: int,
 ) -> Estimates:
     """Go from least squares to the minimum of a loss.
 
@@ -68,8 +67,8 @@ def minimize_loss(
         Whether the median absolute deviation is wanted.
     drop : bool
         Whether groups with dependent predictors are fitted without these; else they are not.
-    threads : int, optional
-        Threads over group ranges; None if ``minimize`` divides its work by itself. Changes no bit.
+    threads : int
+        Threads over group ranges, which call ``minimize`` and ``progress``. Changes no bit.
 
     Returns
     -------
@@ -84,8 +83,8 @@ def minimize_loss(
         part = problem if g1 - g0 == problem.n_groups else problem.slice(g0, g1)
         _minimize_range(part, out.view(g0, g1), loss, minimize, progress, mad, drop)
 
-    rows = CHUNK_ROWS if threads else UNDIVIDED_ROWS
-    map_ranges(work, problem, rows, threads or 1, lambda done: progress(0))
+    rows = piece_rows(problem.n_rows, threads, CHUNK_ROWS)
+    map_ranges(work, problem, rows, threads, lambda done: progress(0))
     return out
 
 
@@ -165,8 +164,10 @@ class _Work:
             B = [np.where(away, far, b) for b in B]
         Z = np.stack([*Q, *B, np.ones(len(own))], axis=1)
         Z.flags.writeable = False
-        found = minimize(Problem(Z, offsets, len(Q)), self.loss, progress, self.turn > 0)
-        if found.theta.shape != (len(groups), t, len(Q)):
+        p = len(Q)
+        del columns, Q, B  # as large as Z
+        found = minimize(Problem(Z, offsets, p), self.loss, progress, self.turn > 0)
+        if found.theta.shape != (len(groups), t, p):
             raise GbregError(f"the backend returned coefficients of shape {found.theta.shape}")
         still = (out.flags[groups] & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
         perfect = (out.flags[groups] & Flag.PERFECT_FIT) > 0
@@ -176,7 +177,7 @@ class _Work:
             center = center + problem.origin[groups[:, None], kept].T
         for q in range(t):
             theta = np.where(moved[:, q], found.theta[:, q].T, 0.0)  # (p, g)
-            change = np.array([_sum(inverse[j] * theta) for j in range(len(Q))]) * unit[:, q]
+            change = np.array([_sum(inverse[j] * theta) for j in range(p)]) * unit[:, q]
             slopes = change[first:] / out.norm[groups[:, None], 0, kept].T
             if first:
                 level = change[0] / np.sqrt(out.wsum[groups, 0])
@@ -200,7 +201,7 @@ class _Work:
                 exact &= rounding | (nothing & (scale < COARSE))
                 coarse[exact, q] = False
             deviation = out.target_norm[groups, q] / unit[:, q] / np.sqrt(sizes)
-            error = error_of_loss(self.loss, scaled, own, scale, deviation, sizes, len(Q))
+            error = error_of_loss(self.loss, scaled, own, scale, deviation, sizes, p)
             spread = np.stack([scale, error], axis=1) * unit[:, [q]]
             spread[~np.isfinite(spread)] = np.nan
             spread[exact | (self.asked[:, q] & perfect[:, q])] = 0.0, np.nan  # of rounding noise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Minima of losses for all groups at once, by numpy; `gbreg.loss_kernels` has the same in loops.
+"""Minima of losses for all groups at once, by numpy; `gbreg.loss_kernels` begins the same in loops.
 
 Problems are as `gbreg.losses` makes them: p predictors that are orthonormal in each group, targets of
 length 1 or less, no weights. Groups that have settled leave, so late iterations are cheap. Sums over

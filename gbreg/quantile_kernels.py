@@ -8,10 +8,11 @@ from typing import Any
 
 from gbreg._jit import entry, inlined, kernel
 from gbreg._lanes import lane_sum, load, spread, store, where
-from gbreg.kernels import SHORT
+from gbreg.kernels import SHORT, clear_lanes, four, increase
 from gbreg.loss_kernels import (
     HERE,
     RESID,
+    ROUNDING,
     SECTIONS,
     TARGET,
     WEIGHT,
@@ -21,7 +22,6 @@ from gbreg.loss_kernels import (
     factorize,
     find_residuals,
     find_scale,
-    four,
     larger,
     largest,
     next_lanes,
@@ -33,7 +33,6 @@ from gbreg.loss_kernels import (
 from gbreg.problem import FloatArray, IntArray
 
 # As in gbreg.minimum.
-ROUNDING = 1e-15
 FAINT = 1e-14
 GAP = 1e-12
 STEP = 0.99995
@@ -47,9 +46,9 @@ ALL_SECTIONS = SECTIONS + 9
 
 
 @inlined
-def reach(values: Any, change: Any, most: Any) -> Any:
-    """1 over the longest step for which values + step change is not negative, in lanes; at least ``most``."""
-    return larger(-change / values, most)
+def reach(values: Any, change: Any, least: Any) -> Any:
+    """1 over the longest step for which values + step change is not negative; at least ``least``."""
+    return larger(-change / values, least)
 
 
 @kernel
@@ -132,8 +131,7 @@ def find_centre(
 @kernel
 def correct_equations(C: FloatArray, p: int, room: int, longest: int, mu: Any, v: FloatArray) -> None:
     """Z_CHANGE and W_CHANGE of second order, and v = sum weight q (Z_CHANGE - W_CHANGE) over lanes."""
-    for j in range(p):
-        store(v, j, 0.0)
+    clear_lanes(v, p)
     for i in range(longest):
         here = load(C, (p + HERE) * room + i) > 0.0
         dx = load(C, (p + PRIMAL_STEP) * room + i)
@@ -145,7 +143,7 @@ def correct_equations(C: FloatArray, p: int, room: int, longest: int, mu: Any, v
         store(C, (p + W_CHANGE) * room + i, sw)
         scaled = load(C, (p + WEIGHT) * room + i) * (xz - sw)
         for j in range(p):
-            store(v, j, load(v, j) + load(C, j * room + i) * scaled)
+            increase(v, j, load(C, j * room + i) * scaled)
 
 
 @kernel
@@ -215,8 +213,7 @@ def find_quantile(
     Portnoy and Koenker 1997.
     """
     start_quantile(C, p, room, longest, quantile)
-    for j in range(p):
-        store(theta, j, 0.0)
+    clear_lanes(theta, p)
     rows = four(n)
     enough = larger(ROUNDING * rows, spread(GAP))
     done = spread(0.0)

@@ -8,12 +8,13 @@ from typing import Any
 
 from gbreg._jit import entry, inlined, kernel
 from gbreg._lanes import LANES, gather, lane_sum, load, magnitudes, spread, store, where
-from gbreg.kernels import SHORT, pick_lanes, select, sort_lanes
+from gbreg.kernels import SHORT, clear_lanes, four, increase, pick_lanes, select, sort_lanes
 from gbreg.loss_kernels import (
     FLOOR,
     HERE,
     ORDER,
     RESID,
+    ROUNDING,
     SIZE,
     TARGET,
     WEIGHT,
@@ -23,7 +24,6 @@ from gbreg.loss_kernels import (
     factorize,
     find_residuals,
     find_scale,
-    four,
     larger,
     next_lanes,
     normal_equations,
@@ -35,7 +35,6 @@ from gbreg.problem import FloatArray, IntArray
 
 # As in gbreg.minimum.
 SETTLED = 1e-10
-ROUNDING = 1e-15
 FREE = 20
 DEPENDENT = 1e-10
 KEPT_STARTS = 3
@@ -118,10 +117,8 @@ def fit_drawn(
     v: FloatArray,
 ) -> Any:
     """The fit through p rows, which a row of ``draws`` picks without repetition; 1 in lanes with one."""
-    for j in range(p):
-        store(v, j, 0.0)
-        for m in range(j + 1):
-            store(A, j * p + m, 0.0)
+    clear_lanes(v, p)
+    clear_lanes(A, p * p)
     for j in range(p):
         for m in range(LANES):
             if m == 0 or not alone:
@@ -139,10 +136,10 @@ def fit_drawn(
         y = gather(Z, row[0], row[1], row[2], row[3], column)
         for a in range(p):
             x = gather(Z, row[0], row[1], row[2], row[3], a)
-            store(v, a, load(v, a) + x * y)
+            increase(v, a, x * y)
             for b in range(a + 1):
                 z = gather(Z, row[0], row[1], row[2], row[3], b)
-                store(A, a * p + b, load(A, a * p + b) + x * z)
+                increase(A, a * p + b, x * z)
     return solve(p, A, v)
 
 
@@ -335,8 +332,7 @@ def reweight_groups(
         g = next_lanes(offsets, g, g1, group, lo, n)
         alone = n[0] > SHORT
         for q in range(theta.shape[1]):
-            for j in range(p):
-                store(own, j, 0.0)
+            clear_lanes(own, p)
             inflated = spread(1.0)
             rows = four(n)
             if draws.shape[0] > 0 and max(n[0], n[1], n[2], n[3]) >= least_rows:

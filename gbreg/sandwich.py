@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gbreg.backends import Progress
-from gbreg.backends._ranges import map_ranges
+from gbreg.backends._ranges import map_ranges, piece_rows
 from gbreg.inference import complement
 from gbreg.problem import CovType, Estimates, Flag, FloatArray, IntArray, Problem, Status, residuals
 from gbreg.quadratic import cholesky
@@ -29,7 +29,8 @@ def sandwich(
     cov_type: CovType,
     progress: Progress,
     clusters: IntArray | None = None,
-    threads: int = 1,
+    *,
+    threads: int,
 ) -> FloatArray:
     """Factor F of the covariance F F' of the level and the slopes of each target, in units of their sizes.
 
@@ -90,7 +91,8 @@ def sandwich(
                 factor = _product(inverse, _factor(meat))
                 out[part, q] = np.moveaxis(factor, -1, 0).reshape(g1 - g0, p * p)
 
-    map_ranges(work, problem, CHUNK_ROWS, threads, lambda rows: progress(0))
+    rows_each = piece_rows(problem.n_rows, threads, CHUNK_ROWS)
+    map_ranges(work, problem, rows_each, threads, lambda rows: progress(0))
     return out
 
 
@@ -105,7 +107,7 @@ def add_sandwich(
     """With the covariances of the targets of a block, and a flag where there should be one but is not."""
     if clusters is not None and block.keep is not None:
         clusters = clusters[block.keep]
-    factor = sandwich(block.problem, estimates, cov_type, progress, clusters, threads)
+    factor = sandwich(block.problem, estimates, cov_type, progress, clusters, threads=threads)
     none = (estimates.status == Status.OK) & np.isnan(factor).any(axis=2)
     flags = estimates.flags | np.where(none, Flag.NO_ROBUST_ERRORS, 0).astype(np.uint8)
     return replace(estimates, sandwich=factor, flags=flags)

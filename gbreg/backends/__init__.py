@@ -28,7 +28,7 @@ class Backend(Protocol):
     well-posed problems. They never raise for what the numbers hold. One may also have ``rows``,
     the `gbreg.rowops.RowOps` that number and pack its rows, else numpy does; ``minimize``, as
     `gbreg.minimum.Minimize`, else `gbreg.minimizers` is asked; and ``threads(n_rows)``, how many threads
-    may share what is done beside `fit`, else there is one.
+    may share what is done beside `fit`, else there is one: these call ``minimize`` at the same time.
     """
 
     name: str

@@ -13,6 +13,9 @@ from typing import TypeVar
 from gbreg.backends import Progress
 from gbreg.problem import Problem
 
+LEAST_ROWS = 1 << 15  # of a piece of work that numpy does: threads wait for each other in smaller ones
+PIECES_PER_THREAD = 4  # so that uneven ones even out
+
 A = TypeVar("A")
 T = TypeVar("T")
 
@@ -75,6 +78,13 @@ def run_tasks(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return results
+
+
+def piece_rows(n_rows: int, threads: int, most: int) -> int:
+    """Rows of a piece of work: ``most`` for one thread, else so few that threads share what there is."""
+    if threads == 1:
+        return most
+    return min(most, max(LEAST_ROWS, -(-n_rows // (threads * PIECES_PER_THREAD))))
 
 
 def map_ranges(
