@@ -9,6 +9,7 @@ import pandas as pd
 
 from gbreg.arguments import check_alone, check_frame, check_names, described, reused_grouping
 from gbreg.backends import Backend, get_backend
+from gbreg.backends._ranges import one_pool
 from gbreg.columns import as_columns
 from gbreg.constraints import read_bounds, read_ridge
 from gbreg.errors import SpecError, warn
@@ -316,7 +317,7 @@ def fit(
         # What waits for threads or processes never runs in the main thread: the locks of `threading`
         # and of executors do not outlast a signal between two of their steps.
         shared = len(frame) > INTERRUPTIBLE_ROWS or getattr(engine, "n_jobs", None) not in (None, 1)
-        result = interruptible(work, tick) if shared else work()
+        result = interruptible(one_pool()(work), tick) if shared else work()
     if on_collinear == "raise":
         for one in (result, *result.parents.values()):
             raise_if_collinear(one)

@@ -21,12 +21,13 @@ from gbreg.backends._packed import (
     as_token,
     quiet,
 )
-from gbreg.backends._ranges import map_ranges, run_tasks, threads_for
+from gbreg.backends._ranges import map_ranges, piece_rows, run_tasks, threads_for
 from gbreg.backends._rowops import CompiledRows
 from gbreg.minimum import START_ROWS, Minimum, draws
 from gbreg.problem import Estimates, FitOptions, IntArray, Loss, Problem
 
 RANGE_ROWS = 1 << 16  # rows between two chances to stop
+LEAST_RANGE_ROWS = 1 << 12  # fewer would be done before another thread could help
 EXTENDED_ROWS = 1 << 13  # the same on the extended path, which is slower
 SERIAL_ROWS = 50_000  # below this a second thread costs more than it brings
 LOSS_ROWS = 1 << 13  # rows between two chances to stop of fits that take many passes
@@ -70,7 +71,8 @@ class NumbaBackend:
             with quiet():
                 fast_kernels.fit_groups(*arguments)
 
-        map_ranges(fast, problem, RANGE_ROWS, run.threads, progress)
+        rows = piece_rows(problem.n_rows, run.threads, RANGE_ROWS, LEAST_RANGE_ROWS)
+        map_ranges(fast, problem, rows, run.threads, progress)
         if run.todo.any():
             for g in np.flatnonzero(run.todo[:, 0] == kernels.LONG):
                 fit_long_group(run, int(g), token)

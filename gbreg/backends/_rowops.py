@@ -141,8 +141,7 @@ class CompiledRows:
 
         def work(part: int) -> None:
             scratch = np.empty((room, Z.shape[1]))
-            for stream in range(part, len(edges) - 1, threads):
-                row_kernels.sort_rows(Z, edges[stream], edges[stream + 1], codes, cursor, scratch)
+            row_kernels.sort_streams(Z, edges, part, threads, codes, cursor, scratch)
 
         threads = self._threads(len(Z))
         _at_once(work, threads)
