@@ -69,9 +69,11 @@ CANCELLED = 0.5  # least centred over uncentred sum of squares before the refere
 def set_lanes(lo: IntArray, n: IntArray, start: IntArray, size: IntArray) -> int:
     """Each short group to its lane: first rows into start, numbers of rows into size; returns the most rows.
 
-    lo, n (LANES,) are the first rows and sizes of the groups, size 0 of those that are not read.
+    lo, n (LANES,) are the first rows and sizes of the groups, size 0 of those that are not read. The last
+    entry of start is how many rows a lane moves on: numba would compile a kernel anew for each constant.
     """
     longest = 0
+    start[LANES] = 1
     for m in range(LANES):
         short = 0 < n[m] <= SHORT
         start[m] = lo[m] if short else 1  # the row before it is there
@@ -83,6 +85,7 @@ def set_lanes(lo: IntArray, n: IntArray, start: IntArray, size: IntArray) -> int
 @inlined
 def deal_rows(lo: int, n: int, start: IntArray, size: IntArray) -> None:
     """The rows of one group to all lanes."""
+    start[LANES] = LANES
     for m in range(LANES):
         start[m] = lo + m
         size[m] = n - m
@@ -121,7 +124,6 @@ def add_head(
     start: IntArray,
     size: IntArray,
     longest: int,
-    step: int,
     ref: FloatArray,
     D: FloatArray,
     S: FloatArray,
@@ -129,12 +131,14 @@ def add_head(
     """Weighted sums of the columns, less ref, and of the weights: S (c + 1,)."""
     c = ref.shape[0]
     clear_lanes(S, c + 1)
-    for i in range(0, longest, step):
+    i = 0
+    while i < longest:
         load_rows(Z, start, size, i, ref, D)
         w = load(D, c)
         for j in range(c):
             increase(S, j, load(D, j) * w)
         increase(S, c, w)
+        i += start[LANES]
 
 
 @inlined
@@ -154,12 +158,12 @@ def set_reference(
     c = ref.shape[0]
     for j in range(c):
         store(ref, j, gather(Z, lo[0], lo[1], lo[2], lo[3], j))
-    add_head(Z, start, size, set_lanes(lo, n, start, size), 1, ref, D, sums)
+    add_head(Z, start, size, set_lanes(lo, n, start, size), ref, D, sums)
     for m in range(LANES):
         if n[m] > SHORT:
             deal_rows(lo[m], min(n[m], HEAD), start, size)
             copy_lane(ref, m, own)
-            add_head(Z, start, size, size[0], LANES, own, D, S)
+            add_head(Z, start, size, size[0], own, D, S)
             sum_lanes(S, c + 1, m, sums)
     for j in range(c):
         store(ref, j, load(ref, j) + load(sums, j) / load(sums, c))
@@ -219,7 +223,6 @@ def add_moments(
     start: IntArray,
     size: IntArray,
     longest: int,
-    step: int,
     token: Any,
     ref: FloatArray,
     D: FloatArray,
@@ -230,7 +233,8 @@ def add_moments(
     c = ref.shape[0]
     base = k * (k + 1) // 2 + (c - k) * (k + 1)
     clear_lanes(S, base + c + 1)
-    for i in range(0, longest, step):
+    i = 0
+    while i < longest:
         load_rows(Z, start, size, i, ref, D)
         w = load(D, c)
         a = 0
@@ -249,6 +253,7 @@ def add_moments(
             increase(S, a + k, v * y)
             a += k + 1
         increase(S, base + c, w)
+        i += start[LANES]
 
 
 @inlined
@@ -266,12 +271,12 @@ def sum_moments(
     moments: FloatArray,
 ) -> None:
     """What `add_moments` says, of each group."""
-    add_moments(Z, start, size, set_lanes(lo, n, start, size), 1, token, ref, D, moments)
+    add_moments(Z, start, size, set_lanes(lo, n, start, size), token, ref, D, moments)
     for m in range(LANES):
         if n[m] > SHORT:
             deal_rows(lo[m], n[m], start, size)
             copy_lane(ref, m, own)
-            add_moments(Z, start, size, n[m], LANES, token, own, D, S)
+            add_moments(Z, start, size, n[m], token, own, D, S)
             sum_lanes(S, moments.shape[0], m, moments)
 
 
@@ -374,7 +379,6 @@ def add_residuals(
     start: IntArray,
     size: IntArray,
     longest: int,
-    step: int,
     token: Any,
     ref: FloatArray,
     coef: FloatArray,
@@ -386,7 +390,8 @@ def add_residuals(
     k = len(token)
     c = ref.shape[0]
     clear_lanes(S, there.shape[0] * (k + 2))
-    for i in range(0, longest, step):
+    i = 0
+    while i < longest:
         load_rows(Z, start, size, i, ref, D)
         w = load(D, c)
         a = 0
@@ -400,6 +405,7 @@ def add_residuals(
             increase(S, a + k, v)
             increase(S, a + k + 1, v * r)
             a += k + 2
+        i += start[LANES]
 
 
 @inlined
@@ -421,14 +427,14 @@ def sum_residuals(
     grad: FloatArray,
 ) -> None:
     """What `add_residuals` says, of each group."""
-    add_residuals(Z, start, size, set_lanes(lo, n, start, size), 1, token, ref, coef, there, D, grad)
+    add_residuals(Z, start, size, set_lanes(lo, n, start, size), token, ref, coef, there, D, grad)
     for m in range(LANES):
         if n[m] > SHORT:
             deal_rows(lo[m], n[m], start, size)
             copy_lane(ref, m, own)
             copy_lane(coef, m, own_coef)
             copy_lane(there, m, own_there)
-            add_residuals(Z, start, size, n[m], LANES, token, own, own_coef, own_there, D, S)
+            add_residuals(Z, start, size, n[m], token, own, own_coef, own_there, D, S)
             sum_lanes(S, grad.shape[0], m, grad)
 
 
@@ -892,7 +898,7 @@ def block_moments(
     """All lanes of ref are the group's."""
     for b in range(parts.shape[0]):
         deal_rows(edges[b], edges[b + 1] - edges[b], start, size)
-        add_moments(Z, start, size, size[0], LANES, token, ref, D, S)
+        add_moments(Z, start, size, size[0], token, ref, D, S)
         for a in range(parts.shape[1]):
             parts[b, a] = lane_sum(load(S, a))
 
@@ -914,7 +920,7 @@ def block_residuals(
     """All lanes of ref, coef and there are the group's."""
     for b in range(parts.shape[0]):
         deal_rows(edges[b], edges[b + 1] - edges[b], start, size)
-        add_residuals(Z, start, size, size[0], LANES, token, ref, coef, there, D, S)
+        add_residuals(Z, start, size, size[0], token, ref, coef, there, D, S)
         for a in range(parts.shape[1]):
             parts[b, a] = lane_sum(load(S, a))
 

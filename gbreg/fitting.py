@@ -90,16 +90,21 @@ def fit_rows(
             add_sandwich(*own, spec.cov_type, clusters, tick, threads)
             for own in zip(blocks, parts, strict=True)
         ]
-    estimates = Estimates.join_targets(parts, [block.targets for block in blocks])
+    targets = [block.targets for block in blocks]
+    missing = np.stack([part.missing + block.missing for block in blocks], axis=1)
+    infinite = np.stack([part.infinite + block.infinite for block in blocks], axis=1)
+    clipped = np.stack([block.clipped for block in blocks], axis=1)
+    del problem, packed, blocks  # the rows: nothing below needs them, and it has arrays of its own
+    estimates = Estimates.join_targets(parts, targets)
     counts = RowCounts(
         n_rows=layout.n_rows,
         n_without_key=layout.n_rows - layout.n_used,
         rows=layout.sizes,
         not_selected=part.not_selected,
         zero_weight=part.zero_weight,
-        missing=np.stack([part.missing + block.missing for block in blocks], axis=1),
-        infinite=np.stack([part.infinite + block.infinite for block in blocks], axis=1),
-        clipped=np.stack([block.clipped for block in blocks], axis=1),
+        missing=missing,
+        infinite=infinite,
+        clipped=clipped,
         used=estimates.nobs,
     )
     counts.check()

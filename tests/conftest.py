@@ -26,9 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what plain Python could not carry when the kernels are not compiled."""
     small = not COMPILED or os.environ.get("NUMBA_BOUNDSCHECK") == "1"
     for item in items:
-        if small and item.get_closest_marker("compiled"):
+        call = getattr(item, "callspec", None)
+        names = {value for value in call.params.values() if isinstance(value, str)} if call else set()
+        marker = item.get_closest_marker("compiled")
+        if small and marker and (not marker.args or names.intersection(marker.args)):
             item.add_marker(pytest.mark.skip(reason="needs compiled kernels at full speed"))
-        asked = getattr(item, "callspec", None)
-        loky = asked and any(isinstance(value, str) and value == "loky" for value in asked.params.values())
-        if not COMPILED and loky and item.path.stem != "test_loky":
+        if not COMPILED and "loky" in names and item.path.stem != "test_loky":
             item.add_marker(pytest.mark.skip(reason="loky has the kernels of numba, slow in plain Python"))
+        if not COMPILED and "numpy" in names and item.path.stem != "test_numpy_backend":
+            item.add_marker(pytest.mark.skip(reason="no kernels: the same where these are compiled"))

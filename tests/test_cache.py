@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.compiled, pytest.mark.slow]
+pytestmark = pytest.mark.compiled
 
 # One small kernel, kept as those of the fit are; prints its value and whether it was compiled here.
 PROGRAM = """

@@ -87,6 +87,7 @@ def test_far_limits_change_no_bit():
         pd.testing.assert_frame_equal(getattr(clipped, name), getattr(plain, name))
 
 
+@pytest.mark.compiled
 def test_targets_do_not_depend_on_each_other_or_on_the_order_of_rows():
     frame = make_frame()
     both = frame.gbreg.fit(**CALL)
@@ -151,6 +152,7 @@ def test_rows_on_a_line_that_is_fitted_perfectly_without_the_others_come_back():
     assert (fit.nobs_clipped["y"][perfect] <= off[perfect]).all()
 
 
+@pytest.mark.compiled
 def test_dependent_predictors_are_clipped_if_the_later_goes():
     frame = make_frame()
     call = {**CALL, "linear": ["x", ("twice", lambda f: 2 * f["x"])], "on_collinear": "drop"}
@@ -172,6 +174,7 @@ def test_what_is_not_stable_says_so():
     assert once.params["y"][late].notna().all(axis=None)  # those of the last fit
 
 
+@pytest.mark.compiled
 def test_names_of_what_cannot_be():
     frame = make_frame()
     for bad in (0.5, True, "4", np.inf, np.nan):

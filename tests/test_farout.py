@@ -73,6 +73,7 @@ def test_three_in_ten_rows_of_any_size(backend):
         np.testing.assert_allclose(fit.scale["y"], 0.15, rtol=0.5)
 
 
+@pytest.mark.compiled("numba")
 def test_two_predictors_and_two_targets(backend):
     """Each target alone is as both together; a far target beside far predictors is survived too."""
     frame = make_frame(3)
@@ -99,6 +100,7 @@ def test_two_predictors_and_two_targets(backend):
         pd.testing.assert_frame_equal(fit.params[[target]], alone.params, rtol=1e-9)
 
 
+@pytest.mark.compiled("numba")
 def test_a_far_row_that_fits_stays(backend):
     """On the line of the others, it tells the slope to ten digits. Weights that are far off count too."""
     frame = make_frame(4)

@@ -133,6 +133,7 @@ def test_missing_among_tuples() -> None:
     check(frame, "k", frame["k"], sort=False, dropna=False)
 
 
+@pytest.mark.compiled
 @given(
     rows=rows_lists,
     options=flags,
@@ -346,6 +347,7 @@ def agree(frame: pd.DataFrame, by: Any, level: Any = None, **options: bool) -> N
 TWO_OF_ANY = st.lists(st.sampled_from([*OBJECTS, *BESIDE]), max_size=2, unique=True)
 
 
+@pytest.mark.compiled
 @pytest.mark.filterwarnings(
     "ignore:Constructing a DataFrame", "ignore:Dtype inference", "ignore:.*unable to sort"
 )

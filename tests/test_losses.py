@@ -97,6 +97,7 @@ def test_they_are_statsmodels_rlm(backend, loss, intercept, weighted):
     assert same >= (2 * COMPARED if loss == "huber" else 2 * COMPARED - 3)
 
 
+@pytest.mark.compiled("numba")
 @pytest.mark.parametrize("loss", ["huber", "bisquare"])
 def test_tuning_is_honoured(backend, loss):
     frame = make_frame(6)
@@ -198,6 +199,7 @@ def test_backends_agree_and_threads_do_not_matter(loss):
             )
 
 
+@pytest.mark.compiled("numba")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_pieces_of_the_work_change_no_bit(monkeypatch, backend, loss):
@@ -232,6 +234,7 @@ def test_no_group_depends_on_those_beside_it(loss):
                 np.testing.assert_array_equal(one, among, err_msg=f"{name} of {g}")
 
 
+@pytest.mark.compiled("numba")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_laws(backend, loss):
     frame = make_frame(12)
@@ -358,6 +361,7 @@ def test_bisquare_stays_on_the_line_it_has_found(backend):
     np.testing.assert_allclose(fit.params[on_it], [[1.0, 2.0]] * on_it.sum(), rtol=1e-14)
 
 
+@pytest.mark.compiled("numba")
 def test_the_least_tuning_is_nearly_the_median(backend):
     frame = make_frame(8)
     call = {**CALL, "backend": backend, "maxiter": 5000}
@@ -399,6 +403,7 @@ def test_fill_values_bend_no_more_than_outliers_do(backend, loss, far):
     np.testing.assert_allclose(other.scale, one.scale, rtol=1e-6)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("loss", LOSSES)
 def test_ties_end_alike_on_numba_and_numpy(loss):
     """Small whole numbers: scales of 0, minima that are not unique, dependent predictors."""
@@ -510,6 +515,7 @@ def test_too_few_iterations_are_a_status(backend, loss):
     assert fit.params.notna().all(axis=None)
 
 
+@pytest.mark.compiled("numba")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_target_has_its_rows(backend, loss):
     frame = make_frame(8)
@@ -641,6 +647,7 @@ def same(one: gbreg.GroupFit, other: gbreg.GroupFit) -> None:
         )
 
 
+@pytest.mark.compiled("numba")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_other_options_are_honoured_beside_a_loss(backend, loss):
     frame = make_frame(10)

@@ -202,7 +202,8 @@ class FastScratch(NamedTuple):
         heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss", "deviation"), t)
         heights |= dict.fromkeys(("coef", "low", "own_coef"), t * k)
         heights |= {"R": t * SHORT, "factor": k * k, "inverse": k * k, "diag": k, "step": k}
-        return cls(**carved(heights), **integers("lo", "n", "start", "size"), resid=np.empty(rows))
+        start = np.zeros(LANES + 1, dtype=np.int64)  # the last: rows to the next one
+        return cls(**carved(heights), **integers("lo", "n", "size"), start=start, resid=np.empty(rows))
 
 
 class ExtendedScratch(NamedTuple):
