@@ -23,7 +23,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what plain Python could not carry when the kernels are not compiled."""
+    """When kernels are not compiled, leave out what plain Python could not carry, and what has none."""
     small = not COMPILED or os.environ.get("NUMBA_BOUNDSCHECK") == "1"
     for item in items:
         call = getattr(item, "callspec", None)

@@ -4,20 +4,28 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from gbreg.backends._ranges import one_pool, piece_rows, run_tasks
 
-HELPERS = "gbreg"  # how their names begin
+Helpers = Callable[[], list[threading.Thread]]
 
 
-def helpers() -> list[threading.Thread]:
-    return [one for one in threading.enumerate() if one.name.startswith(HELPERS)]
+@pytest.fixture
+def helpers() -> Helpers:
+    """Threads of pools that were made since: an interrupted fit of another test may still be at it."""
+    before = set(threading.enumerate())
+
+    def alive() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name.startswith("gbreg_") and one not in before]
+
+    return alive
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5, 40])
-def test_results_keep_the_order_of_tasks_and_progress_adds_up(n_threads):
+def test_results_keep_the_order_of_tasks_and_progress_adds_up(helpers, n_threads):
     heard: list[int] = []
     sizes = list(range(30))
     got = run_tasks(lambda task: task**2, range(30), sizes, n_threads, heard.append)
@@ -41,7 +49,7 @@ def test_threads_share_the_tasks_with_the_caller():
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("bad", [0, 1, 5])
-def test_an_error_ends_the_work_and_is_the_callers(n_threads, bad):
+def test_an_error_ends_the_work_and_is_the_callers(helpers, n_threads, bad):
     begun: list[int] = []
 
     def work(task: int) -> None:
@@ -72,7 +80,7 @@ def test_an_error_of_a_helper_stops_the_caller_too():
     assert len(done) < 900_000
 
 
-def test_what_progress_raises_cancels_the_rest():
+def test_what_progress_raises_cancels_the_rest(helpers):
     gate = threading.Event()
     begun = []
 
@@ -92,7 +100,7 @@ def test_what_progress_raises_cancels_the_rest():
     assert not helpers()
 
 
-def test_one_pool_has_the_same_threads_for_all_it_is_asked():
+def test_one_pool_has_the_same_threads_for_all_it_is_asked(helpers):
     def names() -> set[str]:
         together = threading.Barrier(3, timeout=60)
 

@@ -18,7 +18,7 @@ from gbreg.problem import Problem
 
 LEAST_ROWS = 1 << 15  # of a piece of work that numpy does: threads wait for each other in smaller ones
 PIECES_PER_THREAD = 4  # so that uneven ones even out
-MOST_THREADS = 1 << 10
+MOST_THREADS = 1 << 10  # a pool has to be told; it starts those that are asked for
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def one_pool() -> Iterator[ThreadPoolExecutor]:
     if pool is not None:
         yield pool
         return
-    with ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="gbreg") as pool:  # starts them one by one
+    with ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="gbreg") as pool:
         _own.pool = pool
         try:
             yield pool
@@ -87,7 +87,8 @@ def run_tasks(
     whatever stops it also cancels the tasks that have not started.
     """
     results: list[Any] = [None] * len(tasks)
-    left, done = deque(range(len(tasks))), deque[int]()
+    left = deque(range(len(tasks)))
+    done: deque[int] = deque()
 
     def take(report: Callable[[], None]) -> None:
         try:
