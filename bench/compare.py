@@ -19,7 +19,7 @@ import pandas as pd
 from measure import HERE, alternate, in_fresh_process, machine, ratio, rewrite, table
 from peers import COEFFICIENTS, PEERS, Answer, load, timed_groups
 from precision import digits_by_offset
-from workloads import WORKLOADS, Workload, fit, group_rows, lstsq, make
+from workloads import WORKLOADS, Workload, fit, group_rows, lstsq, make, memory
 
 ROUNDS = 5
 SAMPLED = 5
@@ -90,7 +90,7 @@ def measure(which: Workload, rounds: int = ROUNDS) -> dict[str, np.ndarray]:
     factors = {}
     for name in PEERS:
         sides[name], factors[name] = prepared(name, frame, which)
-    seconds = alternate(sides, rounds)
+    seconds = alternate(sides, rounds, dict.fromkeys(sides, memory(frame)))
     return {name: values * factors.get(name, 1.0) for name, values in seconds.items()}
 
 
@@ -133,21 +133,21 @@ print(frame.memory_usage(index=False).sum(), peak() - before)
 """
 
 
-def memory(which: Workload, scale: float) -> list[str]:
+def peak(which: Workload, scale: float) -> list[str]:
     """Bytes of the frame, and what the call takes at its peak beyond the process that holds it."""
     columns, taken = in_fresh_process(PEAK.format(name=which.name, scale=scale))
     return [which.name, f"{columns / 1e6:,.1f}", f"{taken / 1e6:,.1f}", f"{taken / columns:.2f}"]
 
 
-def memories(which: list[Workload], scale: float) -> str:
+def peaks(which: list[Workload], scale: float) -> str:
     heads = ["", "columns used (MB)", "peak of the call beyond them (MB)", "ratio"]
-    return table(heads, [memory(one, scale) for one in which])
+    return table(heads, [peak(one, scale) for one in which])
 
 
 def page(which: list[Workload], scale: float) -> str:
     scaled = [one if scale == 1 else one.scaled(scale) for one in which]
     about = table(["", "workload"], [[one.name, one.about] for one in scaled])
-    parts = [about, speed(scaled), memories(which, scale), digits_by_offset(COEFFICIENTS)]
+    parts = [about, speed(scaled), peaks(which, scale), digits_by_offset(COEFFICIENTS)]
     return "\n\n".join([*parts, f"Median of {ROUNDS} rounds, {machine(*PACKAGES)}."])
 
 

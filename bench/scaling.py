@@ -13,7 +13,7 @@ from functools import partial
 import matplotlib.pyplot as plt
 import numpy as np
 from measure import DOCS, alternate, machine, ratio, rewrite, table
-from workloads import WORKLOADS, Workload, fit, make
+from workloads import WORKLOADS, Workload, fit, make, memory
 
 ROUNDS = 5
 ROWS = [100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 20_000_000]  # 10 rows a group
@@ -29,8 +29,9 @@ def seconds(workloads: dict[int, Workload]) -> Curve:
     """Median seconds of the whole call; the first calls compile."""
     frames = {size: make(which) for size, which in workloads.items()}
     sides = {str(size): partial(fit, frames[size], which) for size, which in workloads.items()}
+    room = {str(size): memory(frame) for size, frame in frames.items()}
     alternate(sides, 1)
-    return {int(size): float(np.median(times)) for size, times in alternate(sides, ROUNDS).items()}
+    return {int(size): float(np.median(times)) for size, times in alternate(sides, ROUNDS, room).items()}
 
 
 def per_row(scale: float) -> Curve:
@@ -49,7 +50,7 @@ def threads(scale: float) -> tuple[float, float, float]:
     frame = make(which)
     sides = {str(jobs): partial(fit, frame, which, n_jobs=jobs) for jobs in (1, 2)}
     alternate(sides, 1)
-    times = alternate(sides, ROUNDS)
+    times = alternate(sides, ROUNDS, dict.fromkeys(sides, memory(frame)))
     return float(np.median(times["1"])), float(np.median(times["2"])), ratio(times["1"], times["2"])
 
 

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from measure import DOCS, machine, rewrite, table
-from workloads import WORKLOADS, Workload, fit, make
+from measure import DOCS, machine, provide, rewrite, table
+from workloads import WORKLOADS, Workload, fit, make, memory
 
 from gbreg.backends import get_backend
 from gbreg.backends._ranges import cores
@@ -29,10 +29,11 @@ from gbreg.spec import FitSpec, Grouping, fit_options
 ROUNDS = 5
 
 
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Median seconds, and what the last run returned."""
+def timed(run: Callable[[], Any], room: int = 0) -> tuple[float, Any]:
+    """Median seconds, each with so much memory provided, and what the last run returned."""
     seconds = []
     for _ in range(ROUNDS):
+        provide(room)
         start = time.perf_counter()
         made = run()
         seconds.append(time.perf_counter() - start)
@@ -61,12 +62,13 @@ def stages(which: Workload, scale: float, speed: float) -> list[str]:
             which.predictors, intercept=True, min_nobs=None, precision="auto", on_collinear="nan", mad=False
         ),
     )
+    room = memory(frame)
     fit(frame, which, mad=False)
-    whole, _ = timed(lambda: fit(frame, which, mad=False))
-    read, data = timed(lambda: Data.read(frame, spec, "w", None))
-    number, layout = timed(lambda: make_layout(frame, spec.grouping, engine.rows))
-    pack, packed = timed(lambda: gather(layout, data.X, data.Y, data.w, engine.rows))
-    solve, _ = timed(lambda: engine.fit(packed[0], spec.options, tick))
+    whole, _ = timed(lambda: fit(frame, which, mad=False), room)
+    read, data = timed(lambda: Data.read(frame, spec, "w", None), room)
+    number, layout = timed(lambda: make_layout(frame, spec.grouping, engine.rows), room)
+    pack, packed = timed(lambda: gather(layout, data.X, data.Y, data.w, engine.rows), room)
+    solve, _ = timed(lambda: engine.fit(packed[0], spec.options, tick), room)
     columns = [*which.keys, *which.linear, *which.responses, "w"]
     size = int(frame[columns].memory_usage(index=False).sum())
     parts = [read, number, pack, solve, max(whole - read - number - pack - solve, 0.0), whole]

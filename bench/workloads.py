@@ -114,6 +114,11 @@ def _keys(which: Workload, rng: np.random.Generator) -> dict[str, Any]:
     return {which.keys[0]: labels[codes]}
 
 
+def memory(frame: pd.DataFrame) -> int:
+    """Bytes that are more than any side takes beyond the frame."""
+    return 4 * int(frame.memory_usage(index=False).sum())
+
+
 def fit(frame: pd.DataFrame, which: Workload, **options: Any):
     """The whole call, from frame to result."""
     import gbreg  # here, so that what the import takes can be measured

@@ -154,7 +154,7 @@ def test_compare_at_toy_size(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_is_that_of_the_call():
     compare = importlib.import_module("compare")
-    name, columns, taken, times = compare.memory(WORKLOADS["W4"], 0.05)
+    name, columns, taken, times = compare.peak(WORKLOADS["W4"], 0.05)
     assert (name, columns) == ("W4", "32.0")
     assert 8 < float(taken) < 1_000  # at least the sorted copy of one column
     assert float(times) == pytest.approx(float(taken) / 32, abs=0.01)
