@@ -44,10 +44,9 @@ if numba.config.DISABLE_JIT:  # the same as arrays of numpy
         """Four numbers."""
         return np.array([a, b, c, d])
 
-    def scatter(Z: Any, row: int, last: int, j: int, v: Any) -> None:
-        """Column j of the rows from ``row`` to ``last``; lanes beyond go nowhere."""
-        for m in range(LANES - 1, -1, -1):
-            Z[min(row + m, last), j] = v[m]
+    def put_beside(A: Any, i: int, j: int, v: Any) -> None:
+        """``A[i, j:j + LANES] = v``."""
+        A[i, j : j + LANES] = v
 
     def where(mask: Any, a: Any, b: Any) -> Any:
         """One of the two in each lane: a if the mask holds, else b."""
@@ -195,19 +194,14 @@ else:
         return VECTOR(*(types.float64,) * LANES), codegen
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def scatter(typingctx: Any, Z: Any, row: Any, last: Any, j: Any, v: Any) -> Any:
+    def put_beside(typingctx: Any, A: Any, i: Any, j: Any, v: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            rows, row, last, column, value = args
-            vector = _as_vector(builder, sig.args[4], value)
-            for m in range(LANES - 1, -1, -1):  # what is beyond the last row is overwritten
-                one = builder.add(row, ir.Constant(row.type, m))
-                one = builder.select(builder.icmp_signed("<", one, last), one, last)
-                place = _place(context, builder, sig.args[0], rows, one, column)
-                builder.store(builder.extract_element(vector, _lane(m)), place, align=8)
+            place = _place(context, builder, sig.args[0], *args[:3])
+            vector = _as_vector(builder, sig.args[3], args[3])
+            builder.store(vector, builder.bitcast(place, _VECTOR.as_pointer()), align=8)
             return context.get_dummy_value()
 
-        at = types.intp
-        return types.void(Z, at, at, at, v), codegen
+        return types.void(A, types.intp, types.intp, v), codegen
 
     @intrinsic  # type: ignore[untyped-decorator]
     def where(typingctx: Any, mask: Any, a: Any, b: Any) -> Any:

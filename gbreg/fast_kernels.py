@@ -4,7 +4,8 @@
 What a group has is a lane, a column of arrays (..., LANES), and all arithmetic is that of lanes.
 Groups of up to SHORT rows are read together, row by row; a longer one takes all lanes for itself, LANES
 rows at a time, row i always in lane i % LANES. A row that is not there has weight 0. Sums depend
-on nothing but the rows of the group. Inputs and outputs are those of `gbreg.kernels`.
+on nothing but the rows of the group. Inputs and outputs are those of `gbreg.kernels`; Pg and Tg are
+lanes with what four groups have in P and T.
 
 An array that is last used on one side of a branch keeps its reference count: variables here end after
 loops or at the end of functions.
@@ -16,18 +17,7 @@ import math
 from typing import Any
 
 from gbreg._jit import entry, inlined, kernel
-from gbreg._lanes import (
-    LANES,
-    gather,
-    lane_sum,
-    load,
-    magnitudes,
-    scatter,
-    spread,
-    sqrts,
-    store,
-    where,
-)
+from gbreg._lanes import LANES, gather, lane_sum, load, magnitudes, put_beside, spread, sqrts, store, where
 from gbreg.kernels import (
     ASKED,
     CENTER,
@@ -566,23 +556,23 @@ def write_pattern(
     factor: FloatArray,
     step: FloatArray,
     inverse: FloatArray,
-    P: FloatArray,
+    Pg: FloatArray,
 ) -> None:
-    """What the targets share, into P[g] to P[last]; inverse (k k,) is scratch."""
+    """What the targets share, in the order of P; inverse (k k,) is scratch."""
     k = len(token)
     norm, xcorr, root, slope, corr = places(k, intercept)
     wsum = load(moments, moments.shape[0] - 1)
-    scatter(P, g, last, WSUM, wsum)
-    scatter(P, g, last, PIVOT, load(smallest, 0))
+    store(Pg, WSUM, wsum)
+    store(Pg, PIVOT, load(smallest, 0))
     a = 0
     for i in range(k):
-        scatter(P, g, last, CENTER + i, load(ref, i) + load(mean, i))
+        store(Pg, CENTER + i, load(ref, i) + load(mean, i))
         own = sqrts(load(moments, a + i))
-        scatter(P, g, last, norm + i, own)
+        store(Pg, norm + i, own)
         unit = 1.0 / own
         store(step, i, unit)
         for j in range(i):
-            scatter(P, g, last, xcorr, load(moments, a + j) * unit * load(step, j))
+            store(Pg, xcorr, load(moments, a + j) * unit * load(step, j))
             xcorr += 1
         a += i + 1
     for j in range(k):
@@ -600,18 +590,18 @@ def write_pattern(
         spread_out += v * spots(origin, g, last, i, load(ref, i) + load(mean, i))
     spread_out = sqrts(spread_out)
     if intercept:
-        scatter(P, g, last, root, spread_out)
+        store(Pg, root, spread_out)
     spread_out = -1.0 / spread_out
     for i in range(k):
         own = sqrts(load(inverse, i * k + i))
-        scatter(P, g, last, slope + i, own)
+        store(Pg, slope + i, own)
         unit = 1.0 / own
         store(inverse, i * k + i, unit)
         if intercept:
-            scatter(P, g, last, corr, load(step, i) * spread_out * unit)
+            store(Pg, corr, load(step, i) * spread_out * unit)
             corr += 1
         for j in range(i):
-            scatter(P, g, last, corr, load(inverse, i * k + j) * unit * load(inverse, j * k + j))
+            store(Pg, corr, load(inverse, i * k + j) * unit * load(inverse, j * k + j))
             corr += 1
 
 
@@ -697,9 +687,9 @@ def write_target(
     coef: FloatArray,
     low: FloatArray,
     shift: FloatArray,
-    T: FloatArray,
+    Tg: FloatArray,
 ) -> None:
-    """Coefficients and norms of one target into T[g] to T[last], which has the targets side by side.
+    """Coefficients and norms of one target, in the order of T.
 
     The intercept is summed with the parts that rounding took (Ogita, Rump, Oishi 2005), so
     that it is as good as the slopes when it is small beside the data.
@@ -714,7 +704,7 @@ def write_target(
     total, total_low = spread(0.0), spread(0.0)  # coef * center, as the caller's values
     for j in range(k):
         b = load(coef, q * k + j)
-        scatter(T, g, last, own + slope + j, b)
+        store(Tg, own + slope + j, b)
         center, rest = two_sum(load(ref, j), load(mean, j))
         level_low -= b * rest  # the level is the value at the rounded center
         there = spots(origin, g, last, j, center)
@@ -722,20 +712,25 @@ def write_target(
         total_low += e + load(low, q * k + j) * there
         total, e = two_sum(total, h)
         total_low += e
-    scatter(T, g, last, own + LEVEL, level + level_low if intercept else spread(0.0))
+    store(Tg, own + LEVEL, level + level_low if intercept else spread(0.0))
     h, e = two_sum(level, -total)
     constant = spots(origin, g, last, column, h + (e + (level_low - total_low)))
     if intercept:
-        scatter(T, g, last, own + PARAMS, constant)
+        store(Tg, own + PARAMS, constant)
     left = load(rss, q)
-    scatter(T, g, last, own + TARGET_NORM, sqrts(load(moments, k * (k + 1) // 2 + q * (k + 1) + k)))
-    scatter(T, g, last, own + RESID_NORM, sqrts(where(left > 0.0, left, 0.0)))
+    store(Tg, own + TARGET_NORM, sqrts(load(moments, k * (k + 1) // 2 + q * (k + 1) + k)))
+    store(Tg, own + RESID_NORM, sqrts(where(left > 0.0, left, 0.0)))
 
 
 @inlined
-def forget(g: int, P: FloatArray, T: FloatArray) -> None:
-    P[g, :] = math.nan
-    T[g, :] = math.nan
+def hand_out(values: FloatArray, g: int, last: int, columns: FloatArray) -> None:
+    """``columns[:, g:last + 1]``, from lanes."""
+    for c in range(values.shape[0]):
+        if last - g == LANES - 1:
+            put_beside(columns, c, g, load(values, c))
+        else:
+            for m in range(last - g + 1):
+                columns[c, g + m] = values[c, m]
 
 
 @entry
@@ -777,6 +772,8 @@ def fit_groups(
     rss: FloatArray,
     R: FloatArray,
     deviation: FloatArray,
+    Pg: FloatArray,
+    Tg: FloatArray,
     resid: FloatArray,
     P: FloatArray,
     T: FloatArray,
@@ -823,12 +820,12 @@ def fit_groups(
             )
             refine(token, s.intercept, mean, moments, factor, grad, step, coef, low, shift, rss)
             write_pattern(
-                origin, g, last, token, s.intercept, smallest, ref, mean, moments, factor, step, inverse, P
+                origin, g, last, token, s.intercept, smallest, ref, mean, moments, factor, step, inverse, Pg
             )
             for q in range(t):
                 judge_target(token, q, s, rss, ref, mean, first, moments, coef, good, noise)
                 write_target(
-                    origin, g, last, q, token, s.intercept, rss, ref, mean, moments, coef, low, shift, T
+                    origin, g, last, q, token, s.intercept, rss, ref, mean, moments, coef, low, shift, Tg
                 )
             longest = set_lanes(lo, n, start, size) if s.mad else 0
             if longest > 0:
@@ -840,15 +837,16 @@ def fit_groups(
             if s.min_nobs <= b - a and b - a > s.long_rows:
                 todo[i, 0] = LONG
                 continue
-            fitted = n[m] > 0 and smallest[0, m] >= s.pivot
-            if not fitted:
-                forget(i, P, T)
+            known = n[m] > 0 and smallest[0, m] >= s.pivot
+            if not known:
+                Pg[:, m] = math.nan
+                Tg[:, m] = math.nan
             if b - a < s.min_nobs:
                 for q in range(t):
                     status[i, q] = TOO_FEW_ROWS if b > a else NO_DATA
                 continue
-            P[i, LOG_WSUM] = log_sum(Z, a, b)
-            if not fitted:
+            Pg[LOG_WSUM, m] = log_sum(Z, a, b)
+            if not known:
                 todo[i, 0] = ASKED
                 continue
             rank[i, 0] = p
@@ -857,20 +855,22 @@ def fit_groups(
                 if code < 0:
                     todo[i, 1 + q] = ASKED
                     for j in range(q * width, (q + 1) * width):
-                        T[i, j] = math.nan
+                        Tg[j, m] = math.nan
                     continue
                 if code != OK:  # saturated or constant: there are no residuals
-                    T[i, q * width + RESID_NORM] = 0.0
+                    Tg[q * width + RESID_NORM, m] = 0.0
                 mad = 0.0 if s.mad else math.nan
-                if s.mad and T[i, q * width + RESID_NORM] > 0.0:
+                if s.mad and Tg[q * width + RESID_NORM, m] > 0.0:
                     if b - a <= SHORT:
                         mad = deviation[q, m]
                     else:
                         final_residuals(Z, a, b, token, q, m, ref, mean, coef, shift, resid, 0)
                         mad = median_deviation(resid, b - a)
-                T[i, q * width + MAD] = mad
+                Tg[q * width + MAD, m] = mad
                 status[i, q] = code % 16
                 flags[i, q] = code // 16
+        hand_out(Pg, g, last, P)
+        hand_out(Tg, g, last, T)
 
 
 # --------------------------------------------------------------------------- long groups in blocks

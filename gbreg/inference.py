@@ -65,18 +65,18 @@ def bse(sigma: FloatArray, root: FloatArray, exact: BoolArray) -> FloatArray:
 
 
 def _times(factors: FloatArray, values: FloatArray) -> FloatArray:
-    """(g, t) times (g, 1 or t, p) -> (g, t, p)."""
+    """(g, t) times (g, 1 or t, p) -> (g, t, p), each column in one piece of memory."""
     (g, t), p = factors.shape, values.shape[2]
     values = np.broadcast_to(values, (g, t, p))
     if g < t * p:
         return factors[:, :, None] * values
-    out = np.empty((g, t, p))
+    out = np.empty((t, p, g))
     for lo in range(0, g, CHUNK):  # numpy's inner loop would be over p, which is short
         some = slice(lo, lo + CHUNK)
         for q in range(t):
             for j in range(p):
-                np.multiply(factors[some, q], values[some, q, j], out=out[some, q, j])
-    return out
+                np.multiply(factors[some, q], values[some, q, j], out=out[q, j, some])
+    return np.moveaxis(out, -1, 0)
 
 
 def bse_known(params: FloatArray, root: FloatArray) -> FloatArray:

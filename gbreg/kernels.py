@@ -13,11 +13,11 @@ predictors and its sum of squares.
 ``token`` carries the number of predictors: a tuple of that length makes it a constant
 that unrolls the loops (one compilation per k), an array makes it a run-time value.
 
-Outputs are packed, one record a group, so that a group's numbers are one stream of memory:
+Outputs are columns, each of all groups (their arrays may be longer than there are groups):
 
-- ``P`` (g, ...) what targets share: sum of weights, sum of their logarithms, smallest pivot, then
+- ``P`` (..., g) what targets share: sum of weights, sum of their logarithms, smallest pivot, then
   center (k), norm (k), xcorr (k (k - 1) / 2), root (p), corr (p (p - 1) / 2);
-- ``T`` (g, t, 4 + p) level, resid_norm, target_norm, mad, then the coefficients;
+- ``T`` (t (4 + p), g) for each target level, resid_norm, target_norm, mad, then the coefficients;
 - ``status``, ``flags`` (g, t), ``rank`` (g, 1), ``dropped`` (g, 1, k) as in `gbreg.problem.Estimates`;
 - ``todo`` (g, 1 + t): the whole group, or one target, needs the extended path; ``LONG`` in the
   first column leaves the group to the block driver.
@@ -777,19 +777,19 @@ def dd_write_pattern(
     norm, xcorr, root, slope, corr = places(k, intercept)
     half = exponent[c] // 2
     rank[g, 0] = 1 if intercept else 0
-    P[g, WSUM] = ldexp(S[at.wsum, 0], exponent[c])
-    P[g, PIVOT] = smallest
+    P[WSUM, g] = ldexp(S[at.wsum, 0], exponent[c])
+    P[PIVOT, g] = smallest
     a = at.cross
     for i in range(k):
         rank[g, 0] += kept[i]
         dropped[g, 0, i] = kept[i] == 0
-        P[g, CENTER + i] = ldexp(S[at.ref + i, 0] + S[at.mean + i, 0], exponent[i])
+        P[CENTER + i, g] = ldexp(S[at.ref + i, 0] + S[at.mean + i, 0], exponent[i])
         flat = S[at.low + i, 0] == S[at.high + i, 0] and (intercept or S[at.low + i, 0] == 0.0)
         own = 0.0 if flat else dd_sqrt(S[a + i, 0], S[a + i, 1])
-        P[g, norm + i] = own  # scaled for now: the correlations need it
+        P[norm + i, g] = own  # scaled for now: the correlations need it
         for j in range(i):
-            scale = own * P[g, norm + j]
-            P[g, xcorr] = S[a + j, 0] / scale if scale > 0.0 else 0.0
+            scale = own * P[norm + j, g]
+            P[xcorr, g] = S[a + j, 0] / scale if scale > 0.0 else 0.0
             xcorr += 1
         a += i + 1
     for j in range(k):
@@ -798,7 +798,7 @@ def dd_write_pattern(
         dd_solve(k, S, at, kept, at.step)
         for i in range(k):
             put(S, at.inverse + i * k + j, S[at.step + i, 0], S[at.step + i, 1])
-        P[g, slope + j] = dd_sqrt(S[at.step + j, 0], S[at.step + j, 1]) if known[j] == 1 else math.nan
+        P[slope + j, g] = dd_sqrt(S[at.step + j, 0], S[at.step + j, 1]) if known[j] == 1 else math.nan
     if intercept:
         qh, ql = dd_div(1.0, 0.0, S[at.wsum, 0], S[at.wsum, 1])
         for i in range(k):
@@ -810,32 +810,32 @@ def dd_write_pattern(
             put(S, at.step + i, -vh, -vl)
             h, low = dd_mul(vh, vl, S[at.spot + i, 0], S[at.spot + i, 1])
             qh, ql = dd_add(qh, ql, h, low)
-        P[g, root] = dd_sqrt(qh, ql) if known[k] == 1 else math.nan
+        P[root, g] = dd_sqrt(qh, ql) if known[k] == 1 else math.nan
     for i in range(k):
         if intercept:
-            P[g, corr] = S[at.step + i, 0] / P[g, root] / P[g, slope + i]
+            P[corr, g] = S[at.step + i, 0] / P[root, g] / P[slope + i, g]
             corr += 1
         for j in range(i):
-            P[g, corr] = S[at.inverse + i * k + j, 0] / P[g, slope + i] / P[g, slope + j]
+            P[corr, g] = S[at.inverse + i * k + j, 0] / P[slope + i, g] / P[slope + j, g]
             corr += 1
-    fine = bool(P[g, WSUM] < math.inf)
+    fine = bool(P[WSUM, g] < math.inf)
     for i in range(k):
-        own = ldexp(P[g, norm + i], exponent[i] + half)
-        P[g, norm + i] = own if in_range(P[g, norm + i], own) else math.nan
-        P[g, slope + i] = ldexp(P[g, slope + i], -exponent[i] - half)
-        fine = fine and (known[i] == 0 or SMALLEST_ROOT <= P[g, slope + i] < math.inf)
+        own = ldexp(P[norm + i, g], exponent[i] + half)
+        P[norm + i, g] = own if in_range(P[norm + i, g], own) else math.nan
+        P[slope + i, g] = ldexp(P[slope + i, g], -exponent[i] - half)
+        fine = fine and (known[i] == 0 or SMALLEST_ROOT <= P[slope + i, g] < math.inf)
     if intercept:
-        P[g, root] = ldexp(P[g, root], -half)
-        fine = fine and (known[k] == 0 or SMALLEST_ROOT <= P[g, root] < math.inf)
+        P[root, g] = ldexp(P[root, g], -half)
+        fine = fine and (known[k] == 0 or SMALLEST_ROOT <= P[root, g] < math.inf)
     return fine
 
 
 @kernel
 def forget_pattern(g: int, P: FloatArray, rank: IntArray, dropped: Any) -> None:
     """Nothing was fitted; log_wsum stays."""
-    log_wsum = P[g, LOG_WSUM]
-    P[g, :] = math.nan
-    P[g, LOG_WSUM] = log_wsum
+    log_wsum = P[LOG_WSUM, g]
+    P[:, g] = math.nan
+    P[LOG_WSUM, g] = log_wsum
     rank[g, 0] = 0
     dropped[g, 0, :] = False
 
@@ -866,6 +866,7 @@ def dd_write_target(
     k = kept.shape[0]
     c = exponent.shape[0] - 1
     p = k + 1 if s.intercept else k
+    base = q * (PARAMS + p)
     column = k + q
     up = exponent[column]
     half = exponent[c] // 2
@@ -897,22 +898,22 @@ def dd_write_target(
         size += abs(bh) * math.sqrt(center * center + S[a + j, 0] / wsum)
         slope = ldexp(bh, up - exponent[j])
         if known[j] == 1:
-            T[g, q, PARAMS + p - k + j] = slope
+            T[base + PARAMS + p - k + j, g] = slope
             fine = fine and (bh == 0.0 or SMALLEST_NORMAL <= abs(slope) < math.inf)
         a += j + 1
     if s.intercept and known[k] == 1:
-        T[g, q, PARAMS] = ldexp(ih, up)
-        fine = fine and math.isfinite(T[g, q, PARAMS])
-    T[g, q, LEVEL] = ldexp(lh, up) if s.intercept else 0.0
-    T[g, q, TARGET_NORM] = 0.0 if constant else ldexp(math.sqrt(tss), up + half)
-    T[g, q, RESID_NORM] = ldexp(norm, up + half)
+        T[base + PARAMS, g] = ldexp(ih, up)
+        fine = fine and math.isfinite(T[base + PARAMS, g])
+    T[base + LEVEL, g] = ldexp(lh, up) if s.intercept else 0.0
+    T[base + TARGET_NORM, g] = 0.0 if constant else ldexp(math.sqrt(tss), up + half)
+    T[base + RESID_NORM, g] = ldexp(norm, up + half)
     perfect = not saturated and norm <= s.perfect * size * math.sqrt(wsum)
     if s.mad:
-        T[g, q, MAD] = 0.0 if exact else ldexp(median_deviation(resid, n), up)
-        fine = fine and math.isfinite(T[g, q, MAD])
-    fine = fine and math.isfinite(T[g, q, LEVEL]) and math.isfinite(T[g, q, RESID_NORM])
-    fine = fine and (constant or in_range(1.0, T[g, q, TARGET_NORM]))
-    fine = fine and (perfect or in_range(norm, T[g, q, RESID_NORM]))
+        T[base + MAD, g] = 0.0 if exact else ldexp(median_deviation(resid, n), up)
+        fine = fine and math.isfinite(T[base + MAD, g])
+    fine = fine and math.isfinite(T[base + LEVEL, g]) and math.isfinite(T[base + RESID_NORM, g])
+    fine = fine and (constant or in_range(1.0, T[base + TARGET_NORM, g]))
+    fine = fine and (perfect or in_range(norm, T[base + RESID_NORM, g]))
 
     status[g, q] = SATURATED if saturated else (RANK_DEFICIENT if rank < p else OK)
     mark = EXTENDED
@@ -926,7 +927,7 @@ def dd_write_target(
     if not fine:
         status[g, q] = OVERFLOW
         flags[g, q] = EXTENDED
-        T[g, q, :] = math.nan
+        T[base : base + PARAMS + p, g] = math.nan
 
 
 @kernel

@@ -174,7 +174,9 @@ def mixed_radix(digits: list[_Digit], labels: Sequence[Hashable], ops: RowOps) -
         return Groups(codes, sizes, None if len(keys) == n_codes else occupied, keys)
     levels, positions, rest = [], [], occupied
     for digit in reversed(digits):
-        rest, own = np.divmod(rest, digit.base)
+        whole = rest // digit.base  # by a scalar, and np.divmod is not: five times as long
+        own = rest - whole * digit.base
+        rest = whole
         seen = np.zeros(digit.base, dtype=np.bool_)
         seen[own] = True
         levels.append(digit.level(np.flatnonzero(seen)))

@@ -45,14 +45,14 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
     edges = block_edges(run, g)
     lo, hi = int(edges[0]), int(edges[-1])
     run.todo[g, 0] = 0
-    run.P[g], run.T[g] = np.nan, np.nan
+    run.P[:, g], run.T[:, g] = np.nan, np.nan
     logs = np.empty((len(edges) - 1, 1))
     over_blocks(run, edges, lambda some, part: fast_kernels.block_logs(run.Z, some, part), logs)
-    run.P[g, kernels.LOG_WSUM] = in_order(logs)[0]
+    run.P[kernels.LOG_WSUM, g] = in_order(logs)[0]
     if s.force_extended:
         run.todo[g, 0] = kernels.ASKED
         return
-    f = FastScratch.make(k, t, hi - lo if s.mad else 0)
+    f = FastScratch.make(k, k + s.intercept, t, hi - lo if s.mad else 0)
     f.lo[0], f.n[0], f.rows[:] = lo, hi - lo, hi - lo  # in the first lane
 
     def summed(stage: Callable[..., None], total: FloatArray, *args: FloatArray) -> None:
@@ -88,7 +88,9 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
     solved = (f.mean, f.moments, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss)
     fast_kernels.refine(token, s.intercept, *solved)
     shared = (f.smallest, f.ref, f.mean, f.moments, f.factor, f.step, f.inverse)
-    fast_kernels.write_pattern(run.origin, g, g, token, s.intercept, *shared, run.P)
+    fast_kernels.write_pattern(run.origin, g, g, token, s.intercept, *shared, f.Pg)
+    f.Pg[kernels.LOG_WSUM] = run.P[kernels.LOG_WSUM, g]
+    run.P[:, g] = f.Pg[:, 0]
     for q in range(t):
         fast_kernels.judge_target(token, q, s, f.rss, *about, f.coef, f.good, f.noise)
         code = fast_kernels.decide(run.Z, lo, hi, token, q, 0, s.intercept, f.moments, f.good, f.noise)
@@ -98,10 +100,12 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
         if code != kernels.OK:
             f.rss[q] = 0.0
         fitted = (f.rss, f.ref, f.mean, f.moments, f.coef, f.low, f.shift)
-        fast_kernels.write_target(run.origin, g, g, q, token, s.intercept, *fitted, run.targets)
+        fast_kernels.write_target(run.origin, g, g, q, token, s.intercept, *fitted, f.Tg)
+        own = slice(q * len(f.Tg) // t, (q + 1) * len(f.Tg) // t)
+        run.T[own, g] = f.Tg[own, 0]
         if s.mad:
             left = f.rss[q, 0] > 0
-            run.T[g, q, kernels.MAD] = _long_deviation(run, edges, token, q, f) if left else 0.0
+            run.T[own.start + kernels.MAD, g] = _long_deviation(run, edges, token, q, f) if left else 0.0
         run.status[g, q] = code % 16
         run.flags[g, q] = code // 16
 

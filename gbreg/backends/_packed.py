@@ -56,15 +56,15 @@ class Run:
             long_rows=LONG_ROWS,
             **LIMITS._asdict(),
         )
-        width = kernels.CENTER + 2 * k + k * (k - 1) // 2 + p + p * (p - 1) // 2
+        width = pattern_width(k, p)
         return cls(
             Z=problem.Z,
             n_predictors=k,
             offsets=problem.offsets,
             origin=origin,
             settings=settings,
-            P=np.empty((g, width)),
-            T=np.empty((g, t, kernels.PARAMS + p)),
+            P=columns(width, g),
+            T=columns(t * (kernels.PARAMS + p), g),
             status=np.zeros((g, t), dtype=np.uint8),
             flags=np.zeros((g, t), dtype=np.uint8),
             rank=np.zeros((g, 1), dtype=np.int64),
@@ -76,34 +76,30 @@ class Run:
 
     @property
     def n_targets(self) -> int:
-        return int(self.T.shape[1])
+        return int(self.status.shape[1])
 
     @property
     def data(self) -> tuple[FloatArray, IntArray, FloatArray]:
         return self.Z, self.offsets, self.origin
 
     @property
-    def targets(self) -> FloatArray:
-        """(g, ...) T, targets side by side."""
-        return self.T.reshape(len(self.T), -1)
-
-    @property
     def sizes(self) -> IntArray:
         return np.diff(self.offsets)
 
     def estimates(self) -> Estimates:
-        """Views of the packed records under their names."""
-        k, t = self.n_predictors, self.n_targets
+        """Views of the columns under their names."""
+        k, t, g = self.n_predictors, self.n_targets, len(self.status)
         p = k + self.settings.intercept
-        shared = self.P[:, None, :]
+        shared = self.P[:, :g].T[:, None, :]
+        own = self.T[:, :g].reshape(t, kernels.PARAMS + p, g).transpose(2, 0, 1)
         ends = np.cumsum([kernels.CENTER, k, k, k * (k - 1) // 2, p, p * (p - 1) // 2])
         center, norm, xcorr, root, corr = (shared[:, :, a:b] for a, b in pairwise(ends))
         return Estimates(
-            params=self.T[:, :, kernels.PARAMS :],
-            level=self.T[:, :, kernels.LEVEL],
-            resid_norm=self.T[:, :, kernels.RESID_NORM],
-            target_norm=self.T[:, :, kernels.TARGET_NORM],
-            mad=self.T[:, :, kernels.MAD],
+            params=own[:, :, kernels.PARAMS :],
+            level=own[:, :, kernels.LEVEL],
+            resid_norm=own[:, :, kernels.RESID_NORM],
+            target_norm=own[:, :, kernels.TARGET_NORM],
+            mad=own[:, :, kernels.MAD],
             status=self.status,
             flags=self.flags,
             nobs=self.sizes[:, None],
@@ -118,11 +114,22 @@ class Run:
             pivot=shared[:, :, kernels.PIVOT],
             dropped=self.dropped,
             pattern=np.zeros(t, dtype=np.int64),
-            sandwich=np.empty((len(self.P), t, 0)),
-            limit=np.empty((len(self.P), t, 0)),
-            spread=np.empty((len(self.P), t, 0)),
-            freedom=np.empty((len(self.P), t, 0)),
+            sandwich=np.empty((g, t, 0)),
+            limit=np.empty((g, t, 0)),
+            spread=np.empty((g, t, 0)),
+            freedom=np.empty((g, t, 0)),
         )
+
+
+def pattern_width(k: int, p: int) -> int:
+    """Columns of P."""
+    return kernels.CENTER + 2 * k + k * (k - 1) // 2 + p + p * (p - 1) // 2
+
+
+def columns(c: int, g: int) -> FloatArray:
+    """(c, at least g) memory for columns of g groups that do not all compete for the same places in cache."""
+    line = 8  # floats
+    return np.empty((c, line * (g // line + 1 | 1)))
 
 
 def quiet() -> Any:
@@ -189,10 +196,12 @@ class FastScratch(NamedTuple):
     rss: FloatArray
     R: FloatArray
     deviation: FloatArray
+    Pg: FloatArray
+    Tg: FloatArray
     resid: FloatArray
 
     @classmethod
-    def make(cls, k: int, t: int, rows: int) -> FastScratch:
+    def make(cls, k: int, p: int, t: int, rows: int) -> FastScratch:
         c = k + t
         width = k * (k + 1) // 2 + t * (k + 1) + c + 1
         gradients = t * (k + 2)
@@ -202,6 +211,7 @@ class FastScratch(NamedTuple):
         heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss", "deviation"), t)
         heights |= dict.fromkeys(("coef", "low", "own_coef"), t * k)
         heights |= {"R": t * SHORT, "factor": k * k, "inverse": k * k, "diag": k, "step": k}
+        heights |= {"Pg": pattern_width(k, p), "Tg": t * (kernels.PARAMS + p)}
         start = np.zeros(LANES + 1, dtype=np.int64)  # the last: rows to the next one
         return cls(**carved(heights), **integers("lo", "n", "size"), start=start, resid=np.empty(rows))
 
