@@ -11,7 +11,7 @@ from gbreg.errors import GbregError
 from gbreg.problem import IntArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RowCounts:
     """Where the rows went.
 

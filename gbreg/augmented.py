@@ -23,7 +23,7 @@ BLUR = 2.0**-20  # refused: fewer than four digits are left
 ILL = 2.0**-13  # flagged: fewer than eight
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Design:
     """Weighted deviations from the centre, Q R, and Q'Y; what is ``gone`` is left out."""
 

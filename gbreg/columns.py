@@ -51,7 +51,7 @@ class Part:
         return self.whole(frame)[self.name]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Numbers:
     """What a column says, to the last bit.
 

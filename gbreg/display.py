@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import fields, replace
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +32,8 @@ def text(fit: GroupFit) -> str:
 
 def html(fit: GroupFit) -> str:
     """Show the same in a notebook."""
+    from html import escape
+
     table, note = head_table(fit)
     items = "".join(f"<li>{escape(fact)}</li>" for fact in facts(fit))
     shown = f"{table.to_html(border=0)}<p>{escape(note)}</p>" if len(fit) else ""

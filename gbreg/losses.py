@@ -125,7 +125,7 @@ def _minimize_range(
     out.flags[none] |= np.uint8(Flag.NO_ROBUST_ERRORS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Work:
     """Groups with the same independent predictors, and what is asked for of their targets."""
 

@@ -39,7 +39,7 @@ from gbreg.quadratic import cholesky
 CELLS = 1 << 20  # padded rows sorted at once
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Rows:
     """Rows of some groups, of one target."""
 

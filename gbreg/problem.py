@@ -96,7 +96,7 @@ class Loss(NamedTuple):
     maxiter: int = 500  # all but "squared"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Problem:
     """Rows sorted by group; all arrays C-contiguous, owned, read-only.
 
@@ -251,7 +251,7 @@ def frozen(values: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Estimates:
     """What a backend returns. NaN where there is no number; the status says why.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,9 @@ from gbreg.prediction import FrameRows, Interval
 from gbreg.restrictions import read_restrictions
 from gbreg.spec import check_fraction
 from gbreg.suggest import nearest
-from gbreg.summary import GroupSummary
+
+if TYPE_CHECKING:
+    from gbreg.summary import GroupSummary
 
 
 class GroupFit(Diagnostics):
@@ -364,6 +366,8 @@ class GroupFit(Diagnostics):
         key
             A key as in `keys`: a scalar, or a tuple where groups have several.
         """
+        from gbreg.summary import GroupSummary
+
         return GroupSummary(self, key)
 
     def to_parquet(self, path: str | Path) -> None:

@@ -71,7 +71,7 @@ def clip_outliers(
     return [pattern for pattern, _ in made], [own for _, own in made]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Target:
     """One target of a block: its rows by group."""
 

@@ -19,7 +19,7 @@ from gbreg.spec import FitSpec
 COUNTABLE = 2.0**53  # up to here float64 has all whole numbers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Data:
     """The columns a fit reads, as numbers, in the order of the frame."""
 
@@ -175,7 +175,7 @@ def _raise_if_missing(column: Column, lost: Lost, used: GroupLayout, index: pd.I
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
     """Targets with the same rows missing, and the problem without those rows."""
 

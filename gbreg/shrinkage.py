@@ -121,7 +121,7 @@ def _undetermined(
     return gone, unknown
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Solution:
     """Of one target, in the units of the design."""
 

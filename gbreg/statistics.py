@@ -32,7 +32,7 @@ def of_repeated_rows(estimates: Estimates, counts: IntArray, n_free: int) -> Est
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """Arrays (g, t), or (g, t, p) for what each coefficient has.
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Hashable, Iterable
 
 
 def nearest(name: Hashable, known: Iterable[Hashable]) -> str:
     """``"; did you mean 'x'?"``, or an empty string when nothing is close."""
+    import difflib  # here: most calls have no typo
+
     words = {str(label): label for label in known}
     close = difflib.get_close_matches(str(name), words, n=1)
     if not close:  # right letters, wrong case

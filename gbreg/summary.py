@@ -54,7 +54,7 @@ REMARKS = {
 Pairs = list[tuple[str, str]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """What is shown of one target."""
 

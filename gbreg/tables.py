@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,12 @@ from gbreg.accounting import RowCounts
 from gbreg.problem import Status
 
 ROW_COUNTS = ("rows", "used", "missing", "infinite", "clipped", "zero_weight", "not_selected")
-STATUS = pd.CategoricalDtype([status.word for status in Status])
+
+
+@cache
+def status_dtype() -> pd.CategoricalDtype:
+    """Of columns of words; made when it is needed, because pandas takes as long as to import a module."""
+    return pd.CategoricalDtype([status.word for status in Status])
 
 
 def by_axes(values: NDArray[Any], keys: pd.Index[Any], *axes: tuple[str, Sequence[Hashable]]) -> pd.DataFrame:
@@ -52,13 +58,13 @@ def statuses(codes: NDArray[Any], keys: pd.Index[Any], targets: Sequence[Hashabl
 def status_counts(codes: NDArray[Any], targets: Sequence[Hashable]) -> pd.DataFrame:
     """(g, t) codes, counted; rows are all words."""
     counts = [np.bincount(own, minlength=len(Status)) for own in codes.T]
-    words = pd.Index(STATUS.categories, name="status")
+    words = pd.Index(status_dtype().categories, name="status")
     return pd.DataFrame(np.array(counts).T, index=words, columns=labels(targets, "target"))
 
 
 def as_words(codes: NDArray[Any]) -> pd.Categorical[Any]:
     """Statuses as words."""
-    return pd.Categorical.from_codes(codes.astype(np.int8), dtype=STATUS)
+    return pd.Categorical.from_codes(codes.astype(np.int8), dtype=status_dtype())
 
 
 def row_counts(counts: RowCounts, keys: pd.Index[Any], targets: Sequence[Hashable]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 from collections import deque
@@ -33,6 +32,8 @@ def cores() -> int:
     a fit inside a parallel job does not take those of its neighbours. Workers of
     `multiprocessing.Pool` and of dask are daemons, and get one.
     """
+    import multiprocessing  # here: most of what it takes is not needed to import gbreg
+
     if multiprocessing.current_process().daemon:
         return 1
     limit = os.environ.get("NUMBA_NUM_THREADS", "")
