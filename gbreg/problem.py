@@ -8,7 +8,7 @@ predictors, ``p`` coefficients (``k`` plus the intercept, which comes first),
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from typing import Any, Literal, NamedTuple
@@ -21,6 +21,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 CovType = Literal["classical", "known", "HC0", "HC1", "HC2", "HC3", "cluster"]
+Spent = Callable[[int, int], None]
 LossName = Literal["squared", "huber", "bisquare", "absolute"]
 ROBUST = ("HC0", "HC1", "HC2", "HC3", "cluster")  # those that need the rows
 
@@ -111,6 +112,9 @@ class Problem:
     # Integer columns beyond 2**53 are stored as differences from a value per
     # group; the stored values plus origin are the data. None: no such column.
     origin: FloatArray | None = None  # (g, k + t)
+    # To be told of rows lo:hi that a backend has read for the last time, each once: their memory may go.
+    # None, unless nobody else will read them either.
+    spent: Spent | None = None
 
     @classmethod
     def from_columns(

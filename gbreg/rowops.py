@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg.problem import BoolArray, FloatArray, IntArray
+from gbreg.problem import BoolArray, FloatArray, IntArray, Spent
 
 Codes = NDArray[Any]  # (n,) int32, or int64 if there are more than 2**31 groups; -1: in no group
 
@@ -25,6 +25,7 @@ class Packed(NamedTuple):
     Z: FloatArray  # (n_used, columns)
     finite: BoolArray  # (columns,) whether every value is
     least: FloatArray  # (columns,) smallest value, inf for none
+    spent: Spent | None = None  # takes rows of Z back, see `Problem`
 
 
 class RowOps(Protocol):

@@ -169,6 +169,11 @@ class FitSpec:
         return self.loss.name != "squared"
 
     @property
+    def needs_rows(self) -> bool:
+        """Whether rows are read again after least squares."""
+        return bool(self.robust or self.shrunk) or self.clip is not None or self.cov_type in ROBUST
+
+    @property
     def penalised(self) -> bool:
         """Whether any predictor has a penalty."""
         return self.ridge is not None and any(self.ridge)

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import mmap
 import os
 
 import hypothesis
 import numba
 import pytest
+
+from gbreg.backends import _memory
 
 BACKENDS = ["numba", "numpy", "loky"]
 COMPILED = not numba.config.DISABLE_JIT
@@ -20,6 +23,13 @@ hypothesis.settings.load_profile("default")
 def backend(request: pytest.FixtureRequest) -> str:
     """Each engine in turn: the conformance tests run on all of them."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def rows_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See ``test_memory.py``."""
+    monkeypatch.setattr(_memory, "LEAST_BYTES", 0)
+    monkeypatch.setattr(_memory, "PAGE", mmap.PAGESIZE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -77,6 +77,8 @@ class NumbaBackend:
             arguments: list[Any] = [*run.data, g0, g1, token, run.settings, *scratch, *results]
             with quiet():
                 fast_kernels.fit_groups(*arguments)
+            if problem.spent is not None and not run.todo[g0:g1].any():
+                problem.spent(int(run.offsets[g0]), int(run.offsets[g1]))
 
         rows = piece_rows(problem.n_rows, run.threads, RANGE_ROWS, LEAST_RANGE_ROWS)
         map_ranges(fast, problem, rows, run.threads, progress)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gbreg import row_kernels
+from gbreg.backends._memory import rows_memory
 from gbreg.backends._ranges import run_tasks, threads_for
 from gbreg.problem import FloatArray, IntArray
 from gbreg.rowops import NUMPY, Codes, Packed, code_type
@@ -116,7 +117,7 @@ class CompiledRows:
             counts, _ = self._counts(codes, 0, n_groups)
         starts = offsets[:-1][:: 1 << shift]
         cursors = starts + np.cumsum(counts, axis=0, dtype=np.int64) - counts
-        Z = np.empty((n_used, width))
+        Z, spent = rows_memory(n_used, width)
         moved = np.empty(n_used if shift else 0, dtype=codes.dtype)
         # kept alive while their addresses are used
         columns = [np.require(column, np.float64, ["C", "ALIGNED"]) for column in columns]
@@ -131,7 +132,7 @@ class CompiledRows:
         self.over(len(codes), move)
         if shift:
             self._sort_streams(Z, _plain(moved), offsets, shift)
-        return Packed(Z, check.sum(axis=0) == 0, least.min(axis=0))
+        return Packed(Z, check.sum(axis=0) == 0, least.min(axis=0), spent)
 
     def _sort_streams(self, Z: FloatArray, codes: Codes, offsets: IntArray, shift: int) -> None:
         """Within each stream, rows to their groups: in cache, which is why it was made."""
