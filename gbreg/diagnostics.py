@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,19 +75,12 @@ class Diagnostics:
         if self.spec.clip is None:
             raise SpecError(f"{what} needs a fit with clip=, the number of standard deviations kept")
 
-    @cached_property
-    def _target_columns(self) -> pd.Index[Any]:
-        return tables.labels(self.targets, "target")
-
-    @cached_property
-    def _term_columns(self) -> pd.MultiIndex:
-        return tables.product(("target", self.targets), ("term", self.terms))
-
     def _by_target(self, values: NDArray[Any], *, fresh: bool = False) -> pd.DataFrame:
-        return tables.with_columns(values, self.keys, self._target_columns, fresh=fresh)
+        return tables.with_columns(values, self.keys, tables.labels(self.targets, "target"), fresh=fresh)
 
     def _by_term(self, values: NDArray[Any], *, fresh: bool = False) -> pd.DataFrame:
-        return tables.with_columns(values, self.keys, self._term_columns, fresh=fresh)
+        columns = tables.product(("target", self.targets), ("term", self.terms))
+        return tables.with_columns(values, self.keys, columns, fresh=fresh)
 
     @property
     def nobs(self) -> pd.DataFrame:

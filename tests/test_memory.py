@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import gbreg
-from gbreg.backends import _memory, _numba, _rowops
+from gbreg.backends import _memory, _numba, _rowops, get_backend
 from gbreg.backends._memory import rows_memory
 
 needs_madvise = pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system keeps memory")
@@ -98,6 +98,13 @@ def test_results_are_those_of_rows_that_are_kept(
     kept = numbers()
     for got, want in zip(given_back, kept, strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+def test_rows_for_processes_are_kept() -> None:
+    codes, offsets = np.zeros(10, dtype=np.int32), np.array([0, 10])
+    packed = get_backend("loky").rows.pack([np.arange(10.0)], codes, offsets)  # type: ignore[attr-defined]
+    assert packed.spent is None
+    assert packed.Z.base is None
 
 
 @needs_madvise

@@ -56,7 +56,7 @@ class LokyBackend:
 
     def __init__(self, n_jobs: int | None = None) -> None:
         self.n_jobs = -1 if n_jobs is None else n_jobs
-        self.rows = CompiledRows(n_jobs=1)  # no threads, which are not wanted here
+        self.rows = CompiledRows(n_jobs=1, keep=True)  # no threads, which are not wanted here
 
     def fit(self, problem: Problem, options: FitOptions, progress: Progress) -> Estimates:
         with self._workers() as jobs:

@@ -37,10 +37,13 @@ class CompiledRows:
     ----------
     n_jobs : int, optional
         Threads, as in `gbreg.backends._numba.NumbaBackend`.
+    keep : bool
+        Whether packed rows are memory like any other, not `rows_memory`, which cannot be sent to a process.
     """
 
-    def __init__(self, n_jobs: int | None = None) -> None:
+    def __init__(self, n_jobs: int | None = None, keep: bool = False) -> None:
         self.n_jobs = n_jobs
+        self.keep = keep
 
     def over(self, n: int, work: Callable[[int, int, int], None]) -> None:
         self._over(self._cuts(n), work)
@@ -117,7 +120,7 @@ class CompiledRows:
             counts, _ = self._counts(codes, 0, n_groups)
         starts = offsets[:-1][:: 1 << shift]
         cursors = starts + np.cumsum(counts, axis=0, dtype=np.int64) - counts
-        Z, spent = rows_memory(n_used, width)
+        Z, spent = (np.empty((n_used, width)), None) if self.keep else rows_memory(n_used, width)
         moved = np.empty(n_used if shift else 0, dtype=codes.dtype)
         # kept alive while their addresses are used
         columns = [np.require(column, np.float64, ["C", "ALIGNED"]) for column in columns]
