@@ -76,8 +76,11 @@ class CompiledRows:
             own = np.empty(table.n_found, dtype=codes.dtype)
             whole.number(_plain(table.found[: table.n_found, row_kernels.VALUE]), own)
             numbers.append(own)
-        uniques = whole.found[: whole.n_found, row_kernels.VALUE]
-        order = np.argsort(uniques)
+        uniques = np.sort(
+            whole.found[: whole.n_found, row_kernels.VALUE]
+        )  # and np.argsort takes five times as long
+        order = np.empty(len(uniques), dtype=codes.dtype)
+        self._over(self._cuts(len(order)), lambda part, a, b: whole.number(_plain(uniques[a:b]), order[a:b]))
         rank = np.empty(len(order), dtype=codes.dtype)
         rank[order] = np.arange(len(order))
 
@@ -85,7 +88,7 @@ class CompiledRows:
             np.take(rank[numbers[part]], codes[a:b], out=codes[a:b], mode="clip")
 
         self._over(cuts, sort)
-        return codes, uniques[order]
+        return codes, uniques
 
     def encode(self, words: Any, codes: Codes) -> NDArray[Any]:
         if words.null_count or str(words.type) not in ("string", "large_string"):
