@@ -21,12 +21,14 @@ DOCS = HERE.parent / "docs"
 
 
 def provide(room: int) -> None:
-    """See that the next ``room`` bytes that are asked for are there.
+    """See that the next ``room`` bytes that are asked for are there, or half of what is free.
 
     A virtual machine gives freed memory back to its host after some seconds, and waits for each
     page that it gets again: 2 ms a MB where this was measured, 30 times what the host's own processes
     wait. Who is asked when decides who pays.
     """
+    if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        room = min(room, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     np.empty(room, dtype=np.uint8).fill(0)
 
 

@@ -124,7 +124,7 @@ def test_deviations_side_by_side_are_those_one_by_one(sizes, kind):
     elif kind == "an infinity":  # its own group alone has no answer
         Z[offsets[2], 2] = np.inf
     token = as_token(2)
-    f = FastScratch.make(2, 2, 32)
+    f = FastScratch.make(2, 3, 2, 32)
     rng = np.random.default_rng(0)
     for values in (f.ref, f.mean, f.coef, f.shift):
         values[:] = np.round(rng.normal(size=values.shape), 1)
@@ -148,7 +148,7 @@ def test_deviations_side_by_side_are_those_one_by_one(sizes, kind):
 def test_lanes_hold_every_row_once(n):
     """Sums over lanes against sums over rows, whatever is left over after whole blocks of lanes."""
     problem = make_problem([3, n, 2, 35], 2, 1, seed=n)
-    f = FastScratch.make(2, 1, n)
+    f = FastScratch.make(2, 3, 1, n)
     f.ref[:] = 0.25
     f.lo[:], f.n[:] = problem.offsets[:-1], np.diff(problem.offsets)
     lanes = (f.start, f.size, f.D, f.S, f.own, f.moments)
@@ -170,7 +170,7 @@ def test_stages_of_the_fast_path(n, k, lane):
     problem = make_problem([11, n], k, 2)
     lo, hi = problem.offsets[1:].tolist()
     rows, w, token = problem.Z[lo:, :-1].T, problem.w[lo:], as_token(k)
-    f = FastScratch.make(k, 2, n)
+    f = FastScratch.make(k, k + 1, 2, n)
     f.n[:] = [9, 0, 11, 5]
     f.lo[lane], f.n[lane], f.rows[0, lane] = lo, n, n
     lanes = (f.start, f.size, f.D, f.S, f.own)
