@@ -82,10 +82,11 @@ class NumbaBackend:
 
         rows = piece_rows(problem.n_rows, run.threads, RANGE_ROWS, LEAST_RANGE_ROWS)
         map_ranges(fast, problem, rows, run.threads, progress)
-        todo = _groups_with(run.todo)
-        for g in todo[run.todo[todo, 0] == kernels.LONG]:
-            fit_long_group(run, int(g), token)
-        self._extend(run, todo[run.todo[todo].any(axis=1)], min(longest, LONG_EXTENDED_ROWS))
+        if run.todo.any():
+            todo = _groups_with(run.todo)
+            for g in todo[run.todo[todo, 0] == kernels.LONG]:
+                fit_long_group(run, int(g), token)
+            self._extend(run, todo[run.todo[todo].any(axis=1)], min(longest, LONG_EXTENDED_ROWS))
         return run.estimates()
 
     @staticmethod

@@ -76,9 +76,7 @@ class CompiledRows:
             own = np.empty(table.n_found, dtype=codes.dtype)
             whole.number(_plain(table.found[: table.n_found, row_kernels.VALUE]), own)
             numbers.append(own)
-        uniques = np.sort(
-            whole.found[: whole.n_found, row_kernels.VALUE]
-        )  # and np.argsort takes five times as long
+        uniques = np.sort(whole.found[: whole.n_found, row_kernels.VALUE])  # np.argsort: 3x, with the look-up
         order = np.empty(len(uniques), dtype=codes.dtype)
         self._over(self._cuts(len(order)), lambda part, a, b: whole.number(_plain(uniques[a:b]), order[a:b]))
         rank = np.empty(len(order), dtype=codes.dtype)
