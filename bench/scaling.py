@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """How time grows with rows, groups and threads; rewrites the block in ``docs/performance.md``.
 
-``python bench/scaling.py [--scale 0.01]``: sizes in turn, round after round, medians; draws
-``docs/scaling.png``. With a scale, numbers are printed and nothing is written.
+``python bench/scaling.py [--scale 0.01]``: sizes in turn, round after round, each a few times so that it
+finds its own data in the caches, medians; draws ``docs/scaling.png``. With a scale, numbers are printed and nothing is written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from measure import DOCS, alternate, machine, ratio, rewrite, table
 from workloads import WORKLOADS, Workload, fit, make, memory
 
-ROUNDS = 5
+ROUNDS, TIMES = 5, 3
 ROWS = [100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 20_000_000]  # 10 rows a group
 GROUPS = [1_000, 10_000, 100_000, 300_000, 1_000_000, 2_000_000]  # of 5 rows
 Curve = dict[int, float]  # size -> seconds per row or group
@@ -29,9 +29,13 @@ def seconds(workloads: dict[int, Workload]) -> Curve:
     """Median seconds of the whole call; the first calls compile."""
     frames = {size: make(which) for size, which in workloads.items()}
     sides = {str(size): partial(fit, frames[size], which) for size, which in workloads.items()}
-    room = {str(size): memory(frame) for size, frame in frames.items()}
     alternate(sides, 1)
-    return {int(size): float(np.median(times)) for size, times in alternate(sides, ROUNDS, room).items()}
+    times: dict[int, list[float]] = {size: [] for size in workloads}
+    for _ in range(ROUNDS):
+        for size, frame in frames.items():
+            name = str(size)
+            times[size] += alternate({name: sides[name]}, TIMES, {name: memory(frame)})[name].tolist()
+    return {size: float(np.median(own)) for size, own in times.items()}
 
 
 def per_row(scale: float) -> Curve:
@@ -72,7 +76,7 @@ def report(rows: Curve, groups: Curve, on_threads: tuple[float, float, float]) -
             table(
                 ["W3", "1 thread", "2 threads", "gain"], [["s", f"{one:.3g}", f"{two:.3g}", f"{gain:.2f}x"]]
             ),
-            f"Whole calls with every statistic, 2 predictors, 1 target (W3: 4). Median of {ROUNDS} rounds, "
+            f"Whole calls with every statistic, 2 predictors, 1 target (W3: 4). Median of {ROUNDS} rounds of {TIMES}, "
             f"{machine('gbreg', 'numba', 'numpy', 'pandas')}.",
         ]
     )
