@@ -25,11 +25,11 @@ def provide(room: int) -> None:
 
     A virtual machine gives freed memory back to its host after some seconds, and waits for each
     page that it gets again: 2 ms a MB where this was measured, 30 times what the host's own processes
-    wait. Who is asked when decides who pays.
+    wait. Nothing is done where the system does not say what is free.
     """
     if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        room = min(room, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
-    np.empty(room, dtype=np.uint8).fill(0)
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        np.empty(min(room, free // 2), dtype=np.uint8).fill(0)
 
 
 def alternate(

@@ -58,7 +58,7 @@ def fit_rows(
         problem, origins, packed = gather(part.layout, X, Y, data.w, ops)
         finite = bool(packed.finite[k:-1].all())
     tick(0)
-    if finite and not spec.needs_rows:
+    if finite and not spec.needs_rows and vars(type(engine)).get("reads_once", False):
         problem = replace(problem, spent=packed.spent)
     blocks = split_patterns(problem, finite)
     repeats = [counted(block.problem, layout.keys) for block in blocks] if spec.frequency else []

@@ -99,7 +99,7 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """Rows sorted by group; all arrays C-contiguous, owned, read-only.
+    """Rows sorted by group; all arrays C-contiguous and read-only.
 
     Group g is rows ``offsets[g]:offsets[g + 1]``. Every value is finite and every weight
     positive: rows that take no part are not here. A row's numbers lie side by side, so that
@@ -112,8 +112,8 @@ class Problem:
     # Integer columns beyond 2**53 are stored as differences from a value per
     # group; the stored values plus origin are the data. None: no such column.
     origin: FloatArray | None = None  # (g, k + t)
-    # To be told of rows lo:hi that a backend has read for the last time, each once: their memory may go.
-    # None, unless nobody else will read them either.
+    # To be told of rows lo:hi that have been read for the last time, each once: they may be zeros from
+    # then on. None if anybody else will read them.
     spent: Spent | None = None
 
     @classmethod

@@ -160,7 +160,7 @@ def find_words(
 
 
 @entry
-def count_codes(codes: Any, lo: int, hi: int, shift: int, counts: IntArray) -> bool:
+def count_codes(codes: Any, lo: int, hi: int, shift: int, counts: Any) -> bool:
     """How many of rows lo:hi have each ``code >> shift``, into counts; whether codes never decrease."""
     ordered = True
     last = codes[lo - 1] if 0 < lo < hi else -1

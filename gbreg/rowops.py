@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gbreg.problem import BoolArray, FloatArray, IntArray, Spent
 
-Codes = NDArray[Any]  # (n,) int32, or int64 if there are more than 2**31 groups; -1: in no group
+Codes = NDArray[Any]  # (n,) int32, or int64 if there are 2**31 groups or more; -1: in no group
 
 
 class Packed(NamedTuple):

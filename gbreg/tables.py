@@ -37,7 +37,7 @@ def with_columns(
     """
     own = values if fresh else np.array(values, order="K")
     own = own.reshape(len(keys), len(columns))
-    return pd.DataFrame(own, index=keys.view(), columns=columns, copy=False)  # names set there stay there
+    return pd.DataFrame(own, index=keys.view(), columns=columns, copy=False)  # the keys keep their names
 
 
 def by_term_and_term(values: NDArray[Any], keys: pd.Index[Any], terms: Sequence[Hashable]) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def total_row_counts(counts: RowCounts, targets: Sequence[Hashable]) -> pd.DataF
 
 def labels(names: Sequence[Hashable], name: str | None) -> pd.Index[Any]:
     """Make an index of labels; tuples stay single labels."""
-    return _labels(tuple(names), repr(names), name).view()
+    return _labels(tuple(names), repr(names), name).copy(deep=True)  # pandas' own caches are not shared
 
 
 @lru_cache
@@ -100,6 +100,9 @@ def product(*axes: tuple[str, Sequence[Hashable]]) -> pd.MultiIndex:
 @lru_cache
 def _product(axes: tuple[tuple[str, tuple[Hashable, ...]], ...], spelt: str) -> pd.MultiIndex:
     levels: list[Any] = [labels(names, None) for _, names in axes]
+    for level in levels:
+        if isinstance(level.values, np.ndarray):  # pandas 2 would let its users write into them
+            level.values.flags.writeable = False
     codes = np.indices([len(level) for level in levels]).reshape(len(levels), -1)
     names: list[Any] = [name for name, _ in axes]
     return pd.MultiIndex(levels=levels, codes=list(codes), names=names, verify_integrity=False)

@@ -282,6 +282,18 @@ def test_threads_change_no_bit(precision, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["auto", "extended"])
+def test_no_group_has_a_deviation_that_was_not_asked_for(precision, monkeypatch):
+    """What scratch memory holds by chance goes nowhere."""
+    monkeypatch.setattr("gbreg.backends._numba.LONG_ROWS", 60)
+    monkeypatch.setattr("gbreg.backends._packed.LONG_ROWS", 60)
+    monkeypatch.setattr("gbreg.backends._packed.lanes", lambda rows: np.full((rows, 4), 7.0))
+    problem = make_problem([5, 300, 0, 2, 61, 8, 60], 2, 2)
+    got = NumbaBackend(1).fit(problem, FitOptions(min_nobs=3, precision=precision, mad=False), no_progress)
+    assert np.isnan(got.mad).all()
+    assert np.isfinite(got.params[got.nobs[:, 0] > 3]).all()
+
+
+@pytest.mark.parametrize("precision", ["auto", "extended"])
 @pytest.mark.parametrize("design", ["good", "collinear", "constant target", "perfect", "weighted out"])
 def test_long_groups_agree_with_short_ones(precision, design, monkeypatch):
     """The block driver against the group kernel on the same rows."""

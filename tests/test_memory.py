@@ -19,11 +19,10 @@ import gbreg
 from gbreg.backends import _memory, _numba, _rowops, get_backend
 from gbreg.backends._memory import rows_memory
 
-needs_madvise = pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system keeps memory")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the system keeps memory")
 
 
-@needs_madvise
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pages may keep what they had for a while")
+@on_linux
 def test_a_page_goes_when_all_its_rows_were_read() -> None:
     n, width = 5_000, 3
     Z, spent = rows_memory(n, width)
@@ -100,6 +99,61 @@ def test_results_are_those_of_rows_that_are_kept(
         np.testing.assert_array_equal(got, want)
 
 
+class Refusing(mmap.mmap):
+    """Locked memory does not go back."""
+
+    def madvise(self, *args: int) -> None:
+        raise OSError(22, "Invalid argument")
+
+
+def refuse(*args: Any, **kwargs: Any) -> None:
+    raise OSError(12, "Cannot allocate memory")
+
+
+@pytest.mark.parametrize("kind", [Refusing, refuse])
+def test_memory_that_the_system_keeps_or_has_not_is_no_error(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_memory.mmap, "mmap", kind)
+    Z, spent = rows_memory(1_000, 3)
+    Z[:] = 2.0
+    if spent is not None:
+        spent(0, 1_000)
+    assert (spent is None) == (kind is refuse or sys.platform != "linux")
+    assert (Z == 2.0).all()
+
+
+class Again(_numba.NumbaBackend):
+    """Reads its rows once more."""
+
+    def fit(self, problem: Any, options: Any, progress: Any) -> Any:
+        super().fit(problem, options, progress)
+        return super().fit(problem, options, progress)
+
+
+class Around:
+    """Leaves rows and fits to another."""
+
+    name = "around"
+
+    def __init__(self) -> None:
+        self.inner = _numba.NumbaBackend(2)
+        self.rows = self.inner.rows
+
+    def fit(self, problem: Any, options: Any, progress: Any) -> Any:
+        self.inner.fit(problem, options, progress)
+        return self.inner.fit(problem, options, progress)
+
+
+@pytest.mark.parametrize("engine", [Again, Around])
+def test_backends_of_others_may_read_rows_as_often_as_they_like(engine: Any) -> None:
+    frame = pd.DataFrame(np.random.default_rng(5).normal(size=(3_000, 3)), columns=["x", "y", "z"])
+    frame["g"] = np.arange(len(frame)) % 300
+    asked: dict[str, Any] = {"by": "g", "linear": ["x", "z"], "targets": ["y"]}
+    got, want = gbreg.fit(frame, backend=engine(), **asked), gbreg.fit(frame, **asked)
+    pd.testing.assert_frame_equal(got.params, want.params, check_exact=True)
+
+
 def test_rows_for_processes_are_kept() -> None:
     codes, offsets = np.zeros(10, dtype=np.int32), np.array([0, 10])
     packed = get_backend("loky").rows.pack([np.arange(10.0)], codes, offsets)  # type: ignore[attr-defined]
@@ -107,7 +161,7 @@ def test_rows_for_processes_are_kept() -> None:
     assert packed.Z.base is None
 
 
-@needs_madvise
+@on_linux
 def test_rows_are_told_once_and_only_where_nothing_is_left_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     monkeypatch.setattr(_numba, "RANGE_ROWS", 40)

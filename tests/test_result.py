@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import pickle
 import subprocess
@@ -934,3 +935,21 @@ def _table(fit: gbreg.GroupFit, name: str) -> np.ndarray:
         return getattr(fit, name).to_numpy()
     except gbreg.SpecError:
         return np.full(1, np.nan)
+
+
+@pytest.mark.parametrize("of", ["rms", "params"])
+def test_labels_of_one_frame_are_not_those_of_another(of):
+    """pandas 2 lets users write into the array of an Index."""
+    frame = pd.DataFrame({"g": [1, 1, 1, 2, 2, 2], "x": [0.0, 1, 2, 0, 1, 2], "y": [1.0, 3, 4, 0, 1, 5]})
+
+    def columns():
+        made = getattr(gbreg.fit(frame, by="g", linear=["x"], targets=["y"], backend="numpy"), of).columns
+        return made.levels[0] if isinstance(made, pd.MultiIndex) else made
+
+    first = columns()
+    with contextlib.suppress(TypeError, ValueError):
+        first.values[0] = "hacked"
+    if of == "rms":  # a level cannot be renamed
+        first.name = "renamed"
+    assert columns().tolist() == ["y"]
+    assert columns().name == "target"

@@ -103,9 +103,10 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
         fast_kernels.write_target(run.origin, g, g, q, token, s.intercept, *fitted, f.Tg)
         own = slice(q * len(f.Tg) // t, (q + 1) * len(f.Tg) // t)
         run.T[own, g] = f.Tg[own, 0]
-        if s.mad:
-            left = f.rss[q, 0] > 0
-            run.T[own.start + kernels.MAD, g] = _long_deviation(run, edges, token, q, f) if left else 0.0
+        mad = 0.0 if s.mad else np.nan
+        if s.mad and f.rss[q, 0] > 0:
+            mad = _long_deviation(run, edges, token, q, f)
+        run.T[own.start + kernels.MAD, g] = mad
         run.status[g, q] = code % 16
         run.flags[g, q] = code // 16
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from contextlib import suppress
 from threading import Lock
 
@@ -18,15 +19,17 @@ LEAST_BYTES = 64 << 20  # of rows; less is not worth it
 def rows_memory(n: int, width: int) -> tuple[FloatArray, Spent | None]:
     """(n, width) numbers, not initialised, and who takes rows lo:hi back once nobody will read them.
 
-    None where the system cannot take memory back, or there is little.
+    None if there is little, and on other systems than Linux.
     """
     size = n * width * 8
-    if size < LEAST_BYTES or not hasattr(mmap, "MADV_DONTNEED"):
+    if sys.platform != "linux" or size < LEAST_BYTES:
         return np.empty((n, width)), None
-    memory = mmap.mmap(-1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a system without huge pages
-            memory.madvise(mmap.MADV_HUGEPAGE)
+    try:
+        memory = mmap.mmap(-1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:  # there is not so much
+        return np.empty((n, width)), None
+    with suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
     room = np.frombuffer(memory, dtype=np.uint8)
     first = -room.ctypes.data % PAGE
     edges = np.append(np.arange(0, size, PAGE), size)
@@ -38,6 +41,7 @@ def rows_memory(n: int, width: int) -> tuple[FloatArray, Spent | None]:
             for page in range(start // PAGE, -(-stop // PAGE)):
                 left[page] -= min(stop, (page + 1) * PAGE) - max(start, page * PAGE)
                 if left[page] == 0:
-                    memory.madvise(mmap.MADV_DONTNEED, first + page * PAGE, PAGE)
+                    with suppress(OSError):  # it is locked: it stays
+                        memory.madvise(mmap.MADV_DONTNEED, first + page * PAGE, PAGE)
 
     return room[first : first + size].view(np.float64).reshape(n, width), spent

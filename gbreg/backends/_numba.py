@@ -51,6 +51,7 @@ class NumbaBackend:
     """
 
     name = "numba"
+    reads_once = True
 
     def __init__(self, n_jobs: int | None = None) -> None:
         self.n_jobs = n_jobs

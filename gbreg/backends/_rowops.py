@@ -151,7 +151,7 @@ class CompiledRows:
         threads = self._threads(len(Z))
         _at_once(work, threads)
 
-    def _counts(self, codes: Codes, shift: int, size: int) -> tuple[IntArray, bool]:
+    def _counts(self, codes: Codes, shift: int, size: int) -> tuple[Codes, bool]:
         """(parts, size) rows of each ``code >> shift`` in each part, and whether rows are in order."""
         cuts = self._cuts(len(codes))
         counts = np.zeros((len(cuts) - 1, size), dtype=code_type(len(codes)))  # int64 take twice as long
