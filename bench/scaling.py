@@ -2,7 +2,8 @@
 """How time grows with rows, groups and threads; rewrites the block in ``docs/performance.md``.
 
 ``python bench/scaling.py [--scale 0.01]``: sizes in turn, round after round, each a few times so that it
-finds its own data in the caches, medians; draws ``docs/scaling.png``. With a scale, numbers are printed and nothing is written.
+finds its own data in the caches, medians; draws ``docs/scaling.png``. With a scale, numbers are printed and
+nothing is written.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def report(rows: Curve, groups: Curve, on_threads: tuple[float, float, float]) -
             table(
                 ["W3", "1 thread", "2 threads", "gain"], [["s", f"{one:.3g}", f"{two:.3g}", f"{gain:.2f}x"]]
             ),
-            f"Whole calls with every statistic, 2 predictors, 1 target (W3: 4). Median of {ROUNDS} rounds of {TIMES}, "
-            f"{machine('gbreg', 'numba', 'numpy', 'pandas')}.",
+            "Whole calls with every statistic, 2 predictors, 1 target (W3: 4). "
+            f"Median of {ROUNDS} rounds of {TIMES}, {machine('gbreg', 'numba', 'numpy', 'pandas')}.",
         ]
     )
 
