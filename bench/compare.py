@@ -90,7 +90,7 @@ def measure(which: Workload, rounds: int = ROUNDS) -> dict[str, np.ndarray]:
     factors = {}
     for name in PEERS:
         sides[name], factors[name] = prepared(name, frame, which)
-    seconds = alternate(sides, rounds, dict.fromkeys(sides, memory(frame)))
+    seconds = alternate(sides, rounds, memory(frame))
     return {name: values * factors.get(name, 1.0) for name, values in seconds.items()}
 
 

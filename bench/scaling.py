@@ -34,8 +34,7 @@ def seconds(workloads: dict[int, Workload]) -> Curve:
     times: dict[int, list[float]] = {size: [] for size in workloads}
     for _ in range(ROUNDS):
         for size, frame in frames.items():
-            name = str(size)
-            times[size] += alternate({name: sides[name]}, TIMES, {name: memory(frame)})[name].tolist()
+            times[size] += alternate({"": sides[str(size)]}, TIMES, memory(frame))[""].tolist()
     return {size: float(np.median(own)) for size, own in times.items()}
 
 
@@ -55,7 +54,7 @@ def threads(scale: float) -> tuple[float, float, float]:
     frame = make(which)
     sides = {str(jobs): partial(fit, frame, which, n_jobs=jobs) for jobs in (1, 2)}
     alternate(sides, 1)
-    times = alternate(sides, ROUNDS, dict.fromkeys(sides, memory(frame)))
+    times = alternate(sides, ROUNDS, memory(frame))
     return float(np.median(times["1"])), float(np.median(times["2"])), ratio(times["1"], times["2"])
 
 

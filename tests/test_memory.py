@@ -74,7 +74,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def test_results_are_those_of_rows_that_are_kept(
     options: dict[str, Any], n_jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("numba")
     monkeypatch.setattr(_numba, "RANGE_ROWS", 100)
     monkeypatch.setattr(_numba, "LEAST_RANGE_ROWS", 100)
     rng = np.random.default_rng(3)
@@ -163,7 +162,6 @@ def test_rows_for_processes_are_kept() -> None:
 
 @on_linux
 def test_rows_are_told_once_and_only_where_nothing_is_left_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba")
     monkeypatch.setattr(_numba, "RANGE_ROWS", 40)
     told: list[tuple[int, int]] = []
 
