@@ -110,6 +110,10 @@ if numba.config.DISABLE_JIT:  # the same in plain Python, which raises where mac
     def prefetch(table: Any, row: int) -> None:
         """Ask for a row of an array that will be needed soon."""
 
+    def cell_of(value: int, low: int, shift: int) -> int:
+        """``(value - low) >> shift`` of int64 with low < value, whose difference may be beyond int64."""
+        return (int(value) - int(low)) >> int(shift)
+
     def hash_place(value: int, shift: int) -> int:
         """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4)."""
         return (int(value) * _GOLDEN & _ALL_BITS) >> int(shift)
@@ -135,6 +139,11 @@ else:
     def product_error(a: float, b: float, p: float) -> float:
         """``a * b - p`` exactly, for ``p = a * b`` rounded: one fused multiply-add."""
         return _fma(a, b, -p)  # type: ignore[no-any-return]
+
+    @kernel
+    def cell_of(value: int, low: int, shift: int) -> int:
+        """``(value - low) >> shift`` of int64 with low < value, whose difference may be beyond int64."""
+        return np.int64((np.uint64(value) - np.uint64(low)) >> np.uint64(shift))  # type: ignore[return-value]
 
     @kernel
     def hash_place(value: int, shift: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gbreg._jit import entry, hash_place, inlined, peek, prefetch, word, word_hash
+from gbreg._jit import cell_of, entry, hash_place, inlined, peek, prefetch, word, word_hash
 from gbreg.problem import FloatArray, IntArray
 
 AHEAD = 16  # rows between asking for memory and using it
@@ -90,6 +90,43 @@ def find_distinct(
             codes[i] = table[place, CODE] - 1
             i += 1
     return i, n_found
+
+
+@entry
+def stream_values(
+    values: IntArray, low: int, shift: int, streams: Any, lo: int, hi: int, ids: Any, counts: IntArray
+) -> None:
+    """The stream of each of values lo:hi into ids, and how many each has into counts.
+
+    Equal cells of ``2^shift`` from ``low`` on have their streams in ``streams``; values beyond are in the
+    first or the last.
+    """
+    last = streams.shape[0] - 1
+    for i in range(lo, hi):
+        cell = min(cell_of(values[i], low, shift), last) if values[i] > low else 0
+        stream = streams[cell]
+        ids[i] = stream
+        counts[stream] += 1
+
+
+@entry
+def spread_values(values: IntArray, ids: Any, lo: int, hi: int, cursor: IntArray, moved: IntArray) -> None:
+    """Values lo:hi to where the cursor of their stream stands."""
+    for i in range(lo, hi):
+        place = cursor[ids[i]]
+        cursor[ids[i]] = place + 1
+        moved[place] = values[i]
+
+
+@entry
+def collect_codes(
+    moved: Any, ids: Any, lo: int, hi: int, cursor: IntArray, first: IntArray, codes: Any
+) -> None:
+    """The way back of `spread_values`: codes lo:hi, counted from the first code of the stream on."""
+    for i in range(lo, hi):
+        place = cursor[ids[i]]
+        cursor[ids[i]] = place + 1
+        codes[i] = first[ids[i]] + moved[place]
 
 
 @inlined

@@ -146,9 +146,52 @@ def test_a_table_begins_as_large_as_its_values_need(monkeypatch, n_distinct, ord
     rng = np.random.default_rng(n_distinct)
     values = rng.integers(-(2**62), 2**62, n_distinct)[rng.integers(0, n_distinct, 64_000)]
     values = np.sort(values) if ordered else values
-    room = 1 << (_rowops._bits_for(values, len(values)) - 1)
+    room = 1 << (_rowops._expected(values, len(values))[0] - 1)
     found = len(np.unique(values))
     assert found <= 2 * room <= 2 * max(8 * found, 2048)
-    assert _rowops._bits_for(values, 100) == _rowops.LEAST_BITS  # no larger than a part of the rows can fill
+    few = _rowops._expected(values, 100)
+    assert few == (_rowops.LEAST_BITS, None)  # no larger than a part of the rows can fill
     got = CompiledRows(2).distinct(values)
     np.testing.assert_array_equal(got[1][got[0]], values)
+
+
+def scattered(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Distinct integers that lie in one of these ways."""
+    if kind == "all over":
+        ends = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+        return np.concatenate([rng.integers(*ends, 5_000), ends])
+    if kind == "dense":
+        return np.arange(-2_500, 2_500)
+    if kind == "three heaps":
+        return np.concatenate([start + rng.integers(0, 10_000, 2_000) for start in (-(2**50), 0, 2**61)])
+    return np.exp(rng.uniform(0, 43, 5_000)).astype(np.int64)  # most of them small
+
+
+@pytest.mark.parametrize("kind", ["all over", "dense", "three heaps", "most small"])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_integers_in_streams_are_numbered_by_size(monkeypatch, kind, threads):
+    for name, value in (("SAMPLE", 500), ("STREAM_BITS", 4), ("CELL_BITS", 10), ("SERIAL_ROWS", 0)):
+        monkeypatch.setattr(_rowops, name, value)
+    asked = []
+    real = CompiledRows._distinct_by_stream
+    monkeypatch.setattr(
+        CompiledRows, "_distinct_by_stream", lambda *own: asked.append(own[2].of_cell) or real(*own)
+    )
+    rng = np.random.default_rng(5)
+    values = rng.choice(scattered(kind, rng), 20_000)
+    uniques, codes = np.unique(values, return_inverse=True)
+    got = CompiledRows(threads).distinct(values)
+    np.testing.assert_array_equal(got[0], codes)
+    np.testing.assert_array_equal(got[1], uniques)
+    if kind in ("all over", "dense"):
+        assert len(np.unique(asked[0])) > 0.8 * _rowops.STREAMS  # even shares
+    elif _rowops.STREAMS > _rowops.UNEVEN:  # heaps are narrower than cells
+        assert asked == []
+
+
+def test_streams_are_judged_by_their_largest(monkeypatch):
+    monkeypatch.setattr(_rowops, "STREAMS", 256)
+    values = np.arange(8_192)
+    assert _rowops._streams(values, 8_192) is not None
+    heap = np.sort(np.concatenate([np.repeat(5, 4_096), values[:4_096]]))
+    assert _rowops._streams(heap, 4_097) is None
