@@ -51,8 +51,9 @@ from gbreg.kernels import (
 )
 from gbreg.problem import FloatArray, IntArray
 
-HEAD = 64  # rows of longer ones whose mean is the reference; a multiple of LANES
-CANCELLED = 0.5  # least centred over uncentred sum of squares before the reference is moved
+CANCELLED = 1 / SHORT  # least centred over uncentred sum of squares before the reference is moved
+CANCELLED_DEPENDENT = 0.5  # the same of predictors whose smallest pivot is below
+DEPENDENT = 1 / 64
 
 
 @inlined
@@ -108,86 +109,60 @@ def sum_lanes(S: FloatArray, size: int, lane: int, sums: FloatArray) -> None:
         sums[a, lane] = lane_sum(load(S, a))
 
 
-@kernel
-def add_head(
-    Z: FloatArray,
-    start: IntArray,
-    size: IntArray,
-    longest: int,
-    ref: FloatArray,
-    D: FloatArray,
-    S: FloatArray,
-) -> None:
-    """Weighted sums of the columns, less ref, and of the weights: S (c + 1,)."""
-    c = ref.shape[0]
-    clear_lanes(S, c + 1)
-    i = 0
-    while i < longest:
-        load_rows(Z, start, size, i, ref, D)
-        w = load(D, c)
-        for j in range(c):
-            increase(S, j, load(D, j) * w)
-        increase(S, c, w)
-        i += start[LANES]
-
-
 @inlined
-def set_reference(
-    Z: FloatArray,
-    lo: IntArray,
-    n: IntArray,
-    start: IntArray,
-    size: IntArray,
-    D: FloatArray,
-    S: FloatArray,
-    own: FloatArray,
-    sums: FloatArray,
-    ref: FloatArray,
-) -> None:
-    """The weighted mean of the first HEAD rows into ref (c,): centred about it, little cancels."""
-    c = ref.shape[0]
-    for j in range(c):
-        store(ref, j, gather(Z, lo[0], lo[1], lo[2], lo[3], j))
-    add_head(Z, start, size, set_lanes(lo, n, start, size), ref, D, sums)
-    for m in range(LANES):
-        if n[m] > SHORT:
-            deal_rows(lo[m], min(n[m], HEAD), start, size)
-            copy_lane(ref, m, own)
-            add_head(Z, start, size, size[0], own, D, S)
-            sum_lanes(S, c + 1, m, sums)
-    for j in range(c):
-        store(ref, j, load(ref, j) + load(sums, j) / load(sums, c))
+def set_reference(Z: FloatArray, lo: IntArray, ref: FloatArray) -> None:
+    """The first row of each group into ref (c,).
 
-
-@inlined
-def centre(
-    token: Any, intercept: bool, moments: FloatArray, mean: FloatArray, away: FloatArray, near: FloatArray
-) -> None:
-    """Means about the reference, and cross products about the mean; near (1,) is 0 if some have cancelled.
-
-    ``away`` (c,) is the mean where they have, else 0: each column by itself, so that targets do
-    not depend on each other.
+    Sums of squares about one of n rows of equal weight are at most n times those about the mean.
     """
+    for j in range(ref.shape[0]):
+        store(ref, j, gather(Z, lo[0], lo[1], lo[2], lo[3], j))
+
+
+@inlined
+def centre(token: Any, intercept: bool, moments: FloatArray, mean: FloatArray, before: FloatArray) -> None:
+    """Means about the reference, and cross products about the mean; before (c,) keeps the sums of squares."""
     k = len(token)
     c = mean.shape[0]
     base = k * (k + 1) // 2 + (c - k) * (k + 1)
-    store(near, 0, 1.0)
     for j in range(c):
         store(mean, j, load(moments, base + j) / load(moments, base + c) if intercept else spread(0.0))
-    if intercept:
-        a = 0
-        for j in range(c):
-            total = load(moments, base + j)
-            stop = j if j < k else k
-            for m in range(stop):
-                store(moments, a + m, load(moments, a + m) - total * load(mean, m))
-            before = load(moments, a + stop)
-            after = before - total * load(mean, j)
-            store(moments, a + stop, after)
-            fine = after >= before * CANCELLED
-            store(away, j, where(fine, 0.0, load(mean, j)))
-            store(near, 0, where(fine, load(near, 0), 0.0))
-            a += stop + 1
+    a = 0
+    for j in range(c):
+        total = load(moments, base + j)
+        stop = j if j < k else k
+        store(before, j, load(moments, a + stop))
+        if intercept:
+            for m in range(stop + 1):
+                store(moments, a + m, load(moments, a + m) - total * load(mean, j if m == stop else m))
+        a += stop + 1
+
+
+@inlined
+def set_away(
+    token: Any,
+    smallest: FloatArray,
+    mean: FloatArray,
+    moments: FloatArray,
+    before: FloatArray,
+    away: FloatArray,
+    near: FloatArray,
+) -> None:
+    """The mean into away (c,) where its distance has cost too many digits, else 0; near (1,) is 0 if any has.
+
+    Predictors that are nearly dependent, by their smallest pivot, have less to spare. Each column by
+    itself, so that targets do not depend on each other.
+    """
+    k = len(token)
+    left = where(load(smallest, 0) < DEPENDENT, CANCELLED_DEPENDENT, CANCELLED)
+    store(near, 0, 1.0)
+    a = 0
+    for j in range(mean.shape[0]):
+        a += j if j < k else k
+        fine = load(moments, a) >= load(before, j) * (left if j < k else spread(CANCELLED))
+        store(away, j, where(fine, 0.0, load(mean, j)))
+        store(near, 0, where(fine, load(near, 0), 0.0))
+        a += 1
 
 
 @inlined
@@ -195,6 +170,15 @@ def move_reference(away: FloatArray, ref: FloatArray) -> None:
     """To the mean, once that is known, where it is far away."""
     for j in range(ref.shape[0]):
         store(ref, j, load(ref, j) + load(away, j))
+
+
+@inlined
+def settle_reference(ref: FloatArray, mean: FloatArray) -> None:
+    """To the mean as rounded, ``mean`` keeps the rest: a reference far out would cost residuals digits."""
+    for j in range(ref.shape[0]):
+        there, rest = two_sum(load(ref, j), load(mean, j))
+        store(ref, j, there)
+        store(mean, j, rest)
 
 
 @inlined
@@ -754,6 +738,8 @@ def fit_groups(
     ref: FloatArray,
     mean: FloatArray,
     first: FloatArray,
+    before: FloatArray,
+    away: FloatArray,
     D: FloatArray,
     S: FloatArray,
     own: FloatArray,
@@ -801,19 +787,21 @@ def fit_groups(
         if read > 0:
             clear_lanes(ref, ref.shape[0])
             if s.intercept:
-                set_reference(Z, lo, n, start, size, D, S, own, moments, ref)
+                set_reference(Z, lo, ref)
             again = True
-            for attempt in range(2):  # again about the mean, if the first rows were far from it
+            for attempt in range(2):  # again about the mean, if the reference was far from it
                 if again:
                     if attempt > 0:
-                        move_reference(first, ref)
+                        move_reference(away, ref)
                     sum_moments(Z, lo, n, token, ref, start, size, D, S, own, moments)
-                    centre(token, s.intercept, moments, mean, first, near)
+                    centre(token, s.intercept, moments, mean, before)
+                    set_first(Z, lo, s.intercept, ref, mean, first)
+                    factorise(token, rows, ref, mean, first, moments, factor, diag, smallest, s)
+                    set_away(token, smallest, mean, moments, before, away, near)
                     again = False
                     for m in range(LANES):
                         again = again or (n[m] > 0 and near[0, m] == 0.0)
-            set_first(Z, lo, s.intercept, ref, mean, first)
-            factorise(token, rows, ref, mean, first, moments, factor, diag, smallest, s)
+            settle_reference(ref, mean)
             first_coef(token, mean, moments, factor, step, coef, there)
             sum_residuals(
                 Z, lo, n, token, ref, coef, there, start, size, D, S, own, own_coef, own_there, grad

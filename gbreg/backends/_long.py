@@ -69,16 +69,18 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
 
     f.ref[:] = 0.0
     if s.intercept:
-        fast_kernels.set_reference(run.Z, f.lo, f.n, f.start, f.size, f.D, f.S, f.own, f.moments, f.ref)
-    summed(fast_kernels.block_moments, f.moments)
-    fast_kernels.centre(token, s.intercept, f.moments, f.mean, f.first, f.near)
-    if f.near[0, 0] == 0:
-        fast_kernels.move_reference(f.first, f.ref)
-        summed(fast_kernels.block_moments, f.moments)
-        fast_kernels.centre(token, s.intercept, f.moments, f.mean, f.first, f.near)
-    fast_kernels.set_first(run.Z, f.lo, s.intercept, f.ref, f.mean, f.first)
+        fast_kernels.set_reference(run.Z, f.lo, f.ref)
     about = (f.ref, f.mean, f.first, f.moments)
-    fast_kernels.factorise(token, f.rows, *about, f.factor, f.diag, f.smallest, s)
+    for attempt in range(2):  # again about the mean, if the reference was far from it
+        summed(fast_kernels.block_moments, f.moments)
+        fast_kernels.centre(token, s.intercept, f.moments, f.mean, f.before)
+        fast_kernels.set_first(run.Z, f.lo, s.intercept, f.ref, f.mean, f.first)
+        fast_kernels.factorise(token, f.rows, *about, f.factor, f.diag, f.smallest, s)
+        fast_kernels.set_away(token, f.smallest, f.mean, f.moments, f.before, f.away, f.near)
+        if attempt > 0 or f.near[0, 0] == 1:
+            break
+        fast_kernels.move_reference(f.away, f.ref)
+    fast_kernels.settle_reference(f.ref, f.mean)
     if not f.smallest[0, 0] >= s.pivot:
         run.todo[g, 0] = kernels.ASKED
         return

@@ -178,6 +178,8 @@ class FastScratch(NamedTuple):
     ref: FloatArray
     mean: FloatArray
     first: FloatArray
+    before: FloatArray
+    away: FloatArray
     D: FloatArray
     S: FloatArray
     own: FloatArray
@@ -207,7 +209,7 @@ class FastScratch(NamedTuple):
         gradients = t * (k + 2)
         heights = {"D": c + 1, "S": max(width, gradients), "moments": width, "grad": gradients}
         heights |= dict.fromkeys(("rows", "near", "smallest"), 1)
-        heights |= dict.fromkeys(("ref", "mean", "first", "own"), c)
+        heights |= dict.fromkeys(("ref", "mean", "first", "before", "away", "own"), c)
         heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss", "deviation"), t)
         heights |= dict.fromkeys(("coef", "low", "own_coef"), t * k)
         heights |= {"R": t * SHORT, "factor": k * k, "inverse": k * k, "diag": k, "step": k}
