@@ -83,16 +83,18 @@ def deal_rows(lo: int, n: int, start: IntArray, size: IntArray) -> None:
 
 
 @inlined
-def load_rows(Z: FloatArray, start: IntArray, size: IntArray, i: int, ref: FloatArray, D: FloatArray) -> None:
-    """Row i of each lane, less ref, into D (c + 1, LANES); weights into its last row."""
+def load_rows(
+    Z: FloatArray, start: IntArray, size: IntArray, i: int, ref: FloatArray, D: FloatArray, at: int
+) -> None:
+    """Row i of each lane, less ref, into D[at:at + c + 1]; weights come last."""
     c = ref.shape[0]
     r0 = start[0] + min(i, size[0] - 1)
     r1 = start[1] + min(i, size[1] - 1)
     r2 = start[2] + min(i, size[2] - 1)
     r3 = start[3] + min(i, size[3] - 1)
     for j in range(c):
-        store(D, j, gather(Z, r0, r1, r2, r3, j) - load(ref, j))
-    store(D, c, where(four(size) > float(i), gather(Z, r0, r1, r2, r3, c), 0.0))
+        store(D, at + j, gather(Z, r0, r1, r2, r3, j) - load(ref, j))
+    store(D, at + c, where(four(size) > float(i), gather(Z, r0, r1, r2, r3, c), 0.0))
 
 
 @inlined
@@ -202,32 +204,38 @@ def add_moments(
     D: FloatArray,
     S: FloatArray,
 ) -> None:
-    """Cross products about ref, then weighted sums of the columns, then of the weights, into S."""
+    """Cross products about ref, then weighted sums of the columns, then of the weights, into S.
+
+    Rows of short groups stay in D, (c + 1) lanes each.
+    """
     k = len(token)
     c = ref.shape[0]
     base = k * (k + 1) // 2 + (c - k) * (k + 1)
+    kept = c + 1 if start[LANES] == 1 else 0
     clear_lanes(S, base + c + 1)
+    at = 0
     i = 0
     while i < longest:
-        load_rows(Z, start, size, i, ref, D)
-        w = load(D, c)
+        load_rows(Z, start, size, i, ref, D, at)
+        w = load(D, at + c)
         a = 0
         for j in range(k):
-            v = load(D, j) * w
+            v = load(D, at + j) * w
             increase(S, base + j, v)
             for m in range(j + 1):
-                increase(S, a + m, v * load(D, m))
+                increase(S, a + m, v * load(D, at + m))
             a += j + 1
         for q in range(k, c):
-            y = load(D, q)
+            y = load(D, at + q)
             v = y * w
             increase(S, base + q, v)
             for m in range(k):
-                increase(S, a + m, v * load(D, m))
+                increase(S, a + m, v * load(D, at + m))
             increase(S, a + k, v * y)
             a += k + 1
         increase(S, base + c, w)
         i += start[LANES]
+        at += kept
 
 
 @inlined
@@ -240,17 +248,18 @@ def sum_moments(
     start: IntArray,
     size: IntArray,
     D: FloatArray,
+    row: FloatArray,
     S: FloatArray,
     own: FloatArray,
     moments: FloatArray,
 ) -> None:
-    """What `add_moments` says, of each group."""
+    """What `add_moments` says, of each group; row (c + 1,) is scratch."""
     add_moments(Z, start, size, set_lanes(lo, n, start, size), token, ref, D, moments)
     for m in range(LANES):
         if n[m] > SHORT:
             deal_rows(lo[m], n[m], start, size)
             copy_lane(ref, m, own)
-            add_moments(Z, start, size, n[m], token, own, D, S)
+            add_moments(Z, start, size, n[m], token, own, row, S)
             sum_lanes(S, moments.shape[0], m, moments)
 
 
@@ -347,6 +356,27 @@ def first_coef(
         a += k + 1
 
 
+@inlined
+def add_products(
+    token: Any, D: FloatArray, at: int, coef: FloatArray, there: FloatArray, S: FloatArray
+) -> None:
+    """For each target, products of the weighted residuals with the predictors, with 1 and r, to S."""
+    k = len(token)
+    t = there.shape[0]
+    w = load(D, at + k + t)
+    a = 0
+    for q in range(t):
+        r = load(D, at + k + q) - load(there, q)
+        for j in range(k):
+            r -= load(coef, q * k + j) * load(D, at + j)
+        v = r * w
+        for j in range(k):
+            increase(S, a + j, v * load(D, at + j))
+        increase(S, a + k, v)
+        increase(S, a + k + 1, v * r)
+        a += k + 2
+
+
 @kernel
 def add_residuals(
     Z: FloatArray,
@@ -360,26 +390,33 @@ def add_residuals(
     D: FloatArray,
     S: FloatArray,
 ) -> None:
-    """For each target, products of the weighted residuals with the predictors, with 1 and r, into S."""
-    k = len(token)
-    c = ref.shape[0]
-    clear_lanes(S, there.shape[0] * (k + 2))
+    """`add_products` of all rows, about ref."""
+    clear_lanes(S, there.shape[0] * (len(token) + 2))
     i = 0
     while i < longest:
-        load_rows(Z, start, size, i, ref, D)
-        w = load(D, c)
-        a = 0
-        for q in range(c - k):
-            r = load(D, k + q) - load(there, q)
-            for j in range(k):
-                r -= load(coef, q * k + j) * load(D, j)
-            v = r * w
-            for j in range(k):
-                increase(S, a + j, v * load(D, j))
-            increase(S, a + k, v)
-            increase(S, a + k + 1, v * r)
-            a += k + 2
+        load_rows(Z, start, size, i, ref, D, 0)
+        add_products(token, D, 0, coef, there, S)
         i += start[LANES]
+
+
+@kernel
+def add_kept_residuals(
+    longest: int,
+    token: Any,
+    away: FloatArray,
+    coef: FloatArray,
+    there: FloatArray,
+    D: FloatArray,
+    S: FloatArray,
+) -> None:
+    """The same of rows that `add_moments` has left in D, which are moved by away first."""
+    c = away.shape[0]
+    clear_lanes(S, there.shape[0] * (len(token) + 2))
+    for i in range(longest):
+        at = i * (c + 1)
+        for j in range(c):
+            store(D, at + j, load(D, at + j) - load(away, j))
+        add_products(token, D, at, coef, there, S)
 
 
 @inlined
@@ -389,26 +426,34 @@ def sum_residuals(
     n: IntArray,
     token: Any,
     ref: FloatArray,
+    away: FloatArray,
     coef: FloatArray,
     there: FloatArray,
     start: IntArray,
     size: IntArray,
     D: FloatArray,
+    row: FloatArray,
     S: FloatArray,
     own: FloatArray,
     own_coef: FloatArray,
     own_there: FloatArray,
     grad: FloatArray,
 ) -> None:
-    """What `add_residuals` says, of each group."""
-    add_residuals(Z, start, size, set_lanes(lo, n, start, size), token, ref, coef, there, D, grad)
+    """What `add_products` says, of each group, about its mean.
+
+    ``away`` is how far that is from what rows of short groups are about in D; ``there`` (t,) are fitted
+    values at ref, which is the mean but for rounding, less those of ref.
+    """
+    t = there.shape[0]
+    clear_lanes(own_there, t)
+    add_kept_residuals(set_lanes(lo, n, start, size), token, away, coef, own_there, D, grad)
     for m in range(LANES):
         if n[m] > SHORT:
             deal_rows(lo[m], n[m], start, size)
             copy_lane(ref, m, own)
             copy_lane(coef, m, own_coef)
             copy_lane(there, m, own_there)
-            add_residuals(Z, start, size, n[m], token, own, own_coef, own_there, D, S)
+            add_residuals(Z, start, size, n[m], token, own, own_coef, own_there, row, S)
             sum_lanes(S, grad.shape[0], m, grad)
 
 
@@ -416,7 +461,6 @@ def sum_residuals(
 def refine(
     token: Any,
     intercept: bool,
-    mean: FloatArray,
     moments: FloatArray,
     factor: FloatArray,
     grad: FloatArray,
@@ -441,7 +485,6 @@ def refine(
         store(shift, q, moved)
         left = load(grad, a + k + 1) - moved * total
         for j in range(k):
-            store(grad, a + j, load(grad, a + j) - load(mean, j) * total)
             store(step, j, load(grad, a + j))
         solve(token, factor, step)
         for j in range(k):
@@ -479,29 +522,28 @@ def final_residuals(
 
 @kernel
 def set_deviations(
-    Z: FloatArray,
-    start: IntArray,
     size: IntArray,
     longest: int,
     token: Any,
-    ref: FloatArray,
-    mean: FloatArray,
     coef: FloatArray,
     shift: FloatArray,
     D: FloatArray,
     R: FloatArray,
     deviation: FloatArray,
 ) -> None:
-    """`median_deviation` of each target (t,) of short groups; R has room for all of their residuals."""
+    """`median_deviation` of each target (t,) of short groups, whose rows about their means are in D.
+
+    R has room for all of their residuals.
+    """
     k = len(token)
     t = deviation.shape[0]
     for i in range(longest):
-        load_rows(Z, start, size, i, ref, D)
-        there = load(D, D.shape[0] - 1) > 0.0
+        at = i * (k + t + 1)
+        there = load(D, at + k + t) > 0.0
         for q in range(t):
-            r = (load(D, k + q) - load(mean, k + q)) - load(shift, q)
+            r = load(D, at + k + q) - load(shift, q)
             for j in range(k):
-                r -= load(coef, q * k + j) * (load(D, j) - load(mean, j))
+                r -= load(coef, q * k + j) * load(D, at + j)
             store(R, q * longest + i, where(there, r, math.inf))
     for q in range(t):
         at = q * longest
@@ -741,6 +783,7 @@ def fit_groups(
     before: FloatArray,
     away: FloatArray,
     D: FloatArray,
+    row: FloatArray,
     S: FloatArray,
     own: FloatArray,
     own_coef: FloatArray,
@@ -793,7 +836,7 @@ def fit_groups(
                 if again:
                     if attempt > 0:
                         move_reference(away, ref)
-                    sum_moments(Z, lo, n, token, ref, start, size, D, S, own, moments)
+                    sum_moments(Z, lo, n, token, ref, start, size, D, row, S, own, moments)
                     centre(token, s.intercept, moments, mean, before)
                     set_first(Z, lo, s.intercept, ref, mean, first)
                     factorise(token, rows, ref, mean, first, moments, factor, diag, smallest, s)
@@ -801,12 +844,15 @@ def fit_groups(
                     again = False
                     for m in range(LANES):
                         again = again or (n[m] > 0 and near[0, m] == 0.0)
+            for j in range(mean.shape[0]):
+                store(away, j, load(mean, j))
             settle_reference(ref, mean)
             first_coef(token, mean, moments, factor, step, coef, there)
             sum_residuals(
-                Z, lo, n, token, ref, coef, there, start, size, D, S, own, own_coef, own_there, grad
+                *(Z, lo, n, token, ref, away, coef, there, start, size, D, row, S, own, own_coef, own_there),
+                grad,
             )
-            refine(token, s.intercept, mean, moments, factor, grad, step, coef, low, shift, rss)
+            refine(token, s.intercept, moments, factor, grad, step, coef, low, shift, rss)
             write_pattern(
                 origin, g, last, token, s.intercept, smallest, ref, mean, moments, factor, step, inverse, Pg
             )
@@ -817,7 +863,7 @@ def fit_groups(
                 )
             longest = set_lanes(lo, n, start, size) if s.mad else 0
             if longest > 0:
-                set_deviations(Z, start, size, longest, token, ref, mean, coef, shift, D, R, deviation)
+                set_deviations(size, longest, token, coef, shift, D, R, deviation)
         for i in range(g, last + 1):
             m = i - g
             a = offsets[i]
@@ -859,71 +905,3 @@ def fit_groups(
                 flags[i, q] = code // 16
         hand_out(Pg, g, last, P)
         hand_out(Tg, g, last, T)
-
-
-# --------------------------------------------------------------------------- long groups in blocks
-# As in `gbreg.kernels`: each kernel does the blocks between ``edges``, one row of ``parts`` a block.
-
-
-@entry
-def block_logs(Z: FloatArray, edges: IntArray, parts: FloatArray) -> None:
-    for b in range(parts.shape[0]):
-        parts[b, 0] = log_sum(Z, edges[b], edges[b + 1])
-
-
-@entry
-def block_moments(
-    Z: FloatArray,
-    edges: IntArray,
-    token: Any,
-    ref: FloatArray,
-    start: IntArray,
-    size: IntArray,
-    D: FloatArray,
-    S: FloatArray,
-    parts: FloatArray,
-) -> None:
-    """All lanes of ref are the group's."""
-    for b in range(parts.shape[0]):
-        deal_rows(edges[b], edges[b + 1] - edges[b], start, size)
-        add_moments(Z, start, size, size[0], token, ref, D, S)
-        for a in range(parts.shape[1]):
-            parts[b, a] = lane_sum(load(S, a))
-
-
-@entry
-def block_residuals(
-    Z: FloatArray,
-    edges: IntArray,
-    token: Any,
-    ref: FloatArray,
-    coef: FloatArray,
-    there: FloatArray,
-    start: IntArray,
-    size: IntArray,
-    D: FloatArray,
-    S: FloatArray,
-    parts: FloatArray,
-) -> None:
-    """All lanes of ref, coef and there are the group's."""
-    for b in range(parts.shape[0]):
-        deal_rows(edges[b], edges[b + 1] - edges[b], start, size)
-        add_residuals(Z, start, size, size[0], token, ref, coef, there, D, S)
-        for a in range(parts.shape[1]):
-            parts[b, a] = lane_sum(load(S, a))
-
-
-@entry
-def block_deviations(
-    Z: FloatArray,
-    edges: IntArray,
-    token: Any,
-    q: int,
-    ref: FloatArray,
-    mean: FloatArray,
-    coef: FloatArray,
-    shift: FloatArray,
-    resid: FloatArray,
-    place: int,
-) -> None:
-    final_residuals(Z, edges[0], edges[-1], token, q, 0, ref, mean, coef, shift, resid, edges[0] - place)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The compiled kernels of a fit: plain loops that read inputs, write outputs, never raise.
 
-Order of the file: double-double primitives, medians and weights, the extended path, blocks of
-long groups. The fast path is in `gbreg.fast_kernels`, rows and keys in `gbreg.row_kernels`, other losses
-than squares in `gbreg.loss_kernels` and two files that build on it.
+Order of the file: double-double primitives, medians and weights, the extended path. The fast path is in
+`gbreg.fast_kernels`, long groups in `gbreg.block_kernels`, rows and keys in `gbreg.row_kernels`, other
+losses than squares in `gbreg.loss_kernels` and two files that build on it.
 
 ``Z`` (n, c + 1) holds rows sorted by group: k predictors, t targets, ``c = k + t``, and the weight.
 ``origin`` (g, c) is one row of zeros when there is none. Cross products are kept flat: the lower triangle
@@ -1033,88 +1033,3 @@ def extend_groups(
                     status,
                     flags,
                 )
-
-
-# --------------------------------------------------------------------------- long groups in blocks
-# Sums over fixed blocks by position, merged in order by the driver: the same bits for any
-# number of threads, and a place to stop between blocks. Each kernel does the blocks between
-# ``edges``, one row of ``parts`` (and so on) a block.
-
-
-@entry
-def block_scan(
-    Z: FloatArray,
-    edges: IntArray,
-    low: FloatArray,
-    high: FloatArray,
-    heavy: IntArray,
-) -> None:
-    for b in range(low.shape[0]):
-        heavy[b] = scan(Z, edges[b], edges[b + 1], low[b], high[b])
-
-
-@entry
-def block_dd_sums(
-    Z: FloatArray,
-    edges: IntArray,
-    heavy: int,
-    S: FloatArray,
-    at: At,
-    parts: FloatArray,
-) -> None:
-    for b in range(parts.shape[0]):
-        dd_add_sums(Z, edges[b], edges[b + 1], heavy, S, at, parts[b], 0)
-
-
-@entry
-def block_dd_cross(
-    Z: FloatArray,
-    edges: IntArray,
-    k: int,
-    S: FloatArray,
-    at: At,
-    row: FloatArray,
-    parts: FloatArray,
-) -> None:
-    for b in range(parts.shape[0]):
-        dd_add_cross(Z, edges[b], edges[b + 1], k, S, at, row, parts[b], 0)
-
-
-@entry
-def block_dd_gradient(
-    Z: FloatArray,
-    edges: IntArray,
-    k: int,
-    S: FloatArray,
-    at: At,
-    row: FloatArray,
-    parts: FloatArray,
-) -> None:
-    for b in range(parts.shape[0]):
-        dd_add_gradient(Z, edges[b], edges[b + 1], k, S, at, row, parts[b], 0)
-
-
-@entry
-def block_dd_squares(
-    Z: FloatArray,
-    edges: IntArray,
-    k: int,
-    q: int,
-    S: FloatArray,
-    at: At,
-    row: FloatArray,
-    resid: FloatArray,
-    first: int,
-    parts: FloatArray,
-) -> None:
-    for b in range(parts.shape[0]):
-        dd_add_squares(Z, edges[b], edges[b + 1], k, q, S, at, row, parts[b], 0, resid, first)
-
-
-@entry
-def dd_merge(parts: FloatArray, S: FloatArray, base: int) -> None:
-    """Sum of parts (blocks, width, 2) over the blocks, in order, into S[base:base + width]."""
-    clear(S, base, base + parts.shape[1])
-    for b in range(parts.shape[0]):
-        for a in range(parts.shape[1]):
-            accumulate(S, base + a, parts[b, a, 0], parts[b, a, 1])

@@ -133,7 +133,9 @@ def test_deviations_side_by_side_are_those_one_by_one(sizes, kind):
     assert longest == max(sizes)
     fitted = (f.ref, f.mean, f.coef, f.shift)
     with quiet():
-        fast_kernels.set_deviations(Z, f.start, f.size, longest, token, *fitted, f.D, f.R, f.deviation)
+        fast_kernels.add_moments(Z, f.start, f.size, longest, token, f.ref, f.D, f.moments)
+        fast_kernels.add_kept_residuals(longest, token, f.mean, f.coef, f.there, f.D, f.grad)
+        fast_kernels.set_deviations(f.size, longest, token, f.coef, f.shift, f.D, f.R, f.deviation)
     for g, n in enumerate(sizes):
         for q in range(2 if n else 0):
             resid = np.empty(n)
@@ -151,7 +153,7 @@ def test_lanes_hold_every_row_once(n):
     f = FastScratch.make(2, 3, 1, n)
     f.ref[:] = 0.25
     f.lo[:], f.n[:] = problem.offsets[:-1], np.diff(problem.offsets)
-    lanes = (f.start, f.size, f.D, f.S, f.own, f.moments)
+    lanes = (f.start, f.size, f.D, f.row, f.S, f.own, f.moments)
     fast_kernels.sum_moments(problem.Z, f.lo, f.n, as_token(2), f.ref, *lanes)
     for g in range(4):
         rows = slice(problem.offsets[g], problem.offsets[g + 1])
@@ -173,7 +175,7 @@ def test_stages_of_the_fast_path(n, k, lane):
     f = FastScratch.make(k, k + 1, 2, n)
     f.n[:] = [9, 0, 11, 5]
     f.lo[lane], f.n[lane], f.rows[0, lane] = lo, n, n
-    lanes = (f.start, f.size, f.D, f.S, f.own)
+    lanes = (f.start, f.size, f.D, f.row, f.S, f.own)
 
     def own(values, *shape):
         return values[:, lane].reshape(shape or -1)
@@ -203,28 +205,30 @@ def test_stages_of_the_fast_path(n, k, lane):
     np.testing.assert_allclose(np.diag(factor) * diag, np.ones(k), rtol=1e-15)
     assert own(f.smallest)[0] == pytest.approx(min(diag / np.diag(G)[:k], default=1.0), rel=1e-12)
 
+    f.away[:] = f.mean
+    fast_kernels.settle_reference(f.ref, f.mean)
+    np.testing.assert_allclose(own(f.ref), mean, rtol=1e-13)
+    assert np.all(np.abs(own(f.mean)) <= 2.0**-53 * np.abs(own(f.ref)))
     fast_kernels.first_coef(token, f.mean, f.moments, f.factor, f.step, f.coef, f.there)
-    coef, ref = np.linalg.solve(G[:k, :k], G[:k, k:]).T, own(f.ref)
+    coef = np.linalg.solve(G[:k, :k], G[:k, k:]).T
     np.testing.assert_allclose(own(f.coef, 2, k), coef, rtol=1e-11)
-    there = mean[k:] - coef @ mean[:k] - ref[k:] + coef @ ref[:k]
-    np.testing.assert_allclose(own(f.there), there, atol=1e-12)
+    np.testing.assert_allclose(own(f.there), 0.0, atol=1e-15)
 
     f.coef[:] = 0.5  # anywhere: the gradient there, and one exact Newton step back
-    f.there[:] = 0.1
-    scratch = (f.start, f.size, f.D, f.S, f.own, f.own_coef, f.own_there)
-    fast_kernels.sum_residuals(problem.Z, f.lo, f.n, token, f.ref, f.coef, f.there, *scratch, f.grad)
-    D = rows - ref[:, None]
-    r = D[k:] - 0.1 - 0.5 * D[:k].sum(axis=0)
-    want = [v for q in range(2) for v in (*(D[:k] @ (w * r[q])), w @ r[q], w @ r[q] ** 2)]
+    fitted = (f.ref, f.away, f.coef, f.there)
+    fast_kernels.sum_residuals(
+        problem.Z, *(f.lo, f.n, token), *fitted, *lanes, f.own_coef, f.own_there, f.grad
+    )
+    r = C[k:] - 0.5 * C[:k].sum(axis=0)
+    want = [v for q in range(2) for v in (*(C[:k] @ (w * r[q])), w @ r[q], w @ r[q] ** 2)]
     np.testing.assert_allclose(own(f.grad), want, rtol=1e-11, atol=1e-11)
-    solved = (f.mean, f.moments, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss)
-    fast_kernels.refine(token, True, *solved)
+    fast_kernels.refine(token, True, f.moments, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss)
     np.testing.assert_allclose(own(f.coef, 2, k), coef, rtol=1e-11)
     resid = np.empty(n)
     for q in range(2):
         r = C[k + q] - coef[q] @ C[:k]
         assert f.rss[q, lane] == pytest.approx(w @ r**2, rel=1e-11)
-        f.shift[q] = 0.0  # it was counted from the start that was changed above
+        assert abs(f.shift[q, lane]) < 1e-14  # no target has moved
         fitted = (f.ref, f.mean, f.coef, f.shift)
         fast_kernels.final_residuals(problem.Z, lo, hi, token, q, lane, *fitted, resid, 0)
         np.testing.assert_allclose(resid, r, atol=1e-12)

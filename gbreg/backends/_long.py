@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gbreg import fast_kernels, kernels
+from gbreg import block_kernels, fast_kernels, kernels
 from gbreg.backends._packed import ExtendedScratch, FastScratch, Run, lanes, quiet
 from gbreg.backends._ranges import run_tasks
 from gbreg.problem import FloatArray, IntArray
@@ -47,7 +47,7 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
     run.todo[g, 0] = 0
     run.P[:, g], run.T[:, g] = np.nan, np.nan
     logs = np.empty((len(edges) - 1, 1))
-    over_blocks(run, edges, lambda some, part: fast_kernels.block_logs(run.Z, some, part), logs)
+    over_blocks(run, edges, lambda some, part: block_kernels.block_logs(run.Z, some, part), logs)
     run.P[kernels.LOG_WSUM, g] = in_order(logs)[0]
     if s.force_extended:
         run.todo[g, 0] = kernels.ASKED
@@ -61,7 +61,7 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
 
         def blocks(some_edges: IntArray, some: FloatArray) -> None:
             start, size = np.empty_like(f.start), np.empty_like(f.size)
-            scratch = (start, size, *(lanes(len(a)) for a in (f.D, f.S)))
+            scratch = (start, size, *(lanes(len(a)) for a in (f.row, f.S)))
             stage(run.Z, some_edges, token, *fixed, *scratch, some)
 
         over_blocks(run, edges, blocks, parts)
@@ -72,7 +72,7 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
         fast_kernels.set_reference(run.Z, f.lo, f.ref)
     about = (f.ref, f.mean, f.first, f.moments)
     for attempt in range(2):  # again about the mean, if the reference was far from it
-        summed(fast_kernels.block_moments, f.moments)
+        summed(block_kernels.block_moments, f.moments)
         fast_kernels.centre(token, s.intercept, f.moments, f.mean, f.before)
         fast_kernels.set_first(run.Z, f.lo, s.intercept, f.ref, f.mean, f.first)
         fast_kernels.factorise(token, f.rows, *about, f.factor, f.diag, f.smallest, s)
@@ -86,8 +86,8 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
         return
     run.rank[g, 0] = k + s.intercept
     fast_kernels.first_coef(token, f.mean, f.moments, f.factor, f.step, f.coef, f.there)
-    summed(fast_kernels.block_residuals, f.grad, f.coef, f.there)
-    solved = (f.mean, f.moments, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss)
+    summed(block_kernels.block_residuals, f.grad, f.coef, f.there)
+    solved = (f.moments, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss)
     fast_kernels.refine(token, s.intercept, *solved)
     shared = (f.smallest, f.ref, f.mean, f.moments, f.factor, f.step, f.inverse)
     fast_kernels.write_pattern(run.origin, g, g, token, s.intercept, *shared, f.Pg)
@@ -124,7 +124,7 @@ def _long_deviation(run: Run, edges: IntArray, token: object, q: int, f: FastScr
     lo = int(edges[0])
 
     def blocks(some: IntArray) -> None:
-        fast_kernels.block_deviations(run.Z, some, token, q, f.ref, f.mean, f.coef, f.shift, f.resid, lo)
+        block_kernels.block_deviations(run.Z, some, token, q, f.ref, f.mean, f.coef, f.shift, f.resid, lo)
 
     over_blocks(run, edges, blocks)
     return float(kernels.median_deviation(f.resid, int(edges[-1]) - lo))
@@ -143,19 +143,19 @@ def extend_long_group(run: Run, g: int) -> None:
         """``stage(edges, row, parts)`` over blocks, merged into S[base:]."""
         parts = np.zeros((len(edges) - 1, width, 2))
         over_blocks(run, edges, lambda some, part: stage(some, np.empty_like(e.row), part), parts)
-        kernels.dd_merge(parts, S, base)
+        block_kernels.dd_merge(parts, S, base)
 
     def sums(some: IntArray, row: FloatArray, part: FloatArray) -> None:
-        kernels.block_dd_sums(run.Z, some, heavy, S, at, part)
+        block_kernels.block_dd_sums(run.Z, some, heavy, S, at, part)
 
     def cross(some: IntArray, row: FloatArray, part: FloatArray) -> None:
-        kernels.block_dd_cross(run.Z, some, k, S, at, row, part)
+        block_kernels.block_dd_cross(run.Z, some, k, S, at, row, part)
 
     def gradient(some: IntArray, row: FloatArray, part: FloatArray) -> None:
-        kernels.block_dd_gradient(run.Z, some, k, S, at, row, part)
+        block_kernels.block_dd_gradient(run.Z, some, k, S, at, row, part)
 
     def squares(some: IntArray, row: FloatArray, part: FloatArray) -> None:
-        kernels.block_dd_squares(run.Z, some, k, q, S, at, row, e.resid, lo, part)
+        block_kernels.block_dd_squares(run.Z, some, k, q, S, at, row, e.resid, lo, part)
 
     heavy = _scan_long_group(run, edges, e)
     kernels.set_scale(run.Z, heavy, s.intercept, e.low, e.high, S, at, e.exponent)
@@ -192,7 +192,7 @@ def _scan_long_group(run: Run, edges: IntArray, e: ExtendedScratch) -> int:
     heavy = np.empty(len(low), dtype=np.int64)
 
     def blocks(some: IntArray, low: FloatArray, high: FloatArray, heavy: IntArray) -> None:
-        kernels.block_scan(run.Z, some, low, high, heavy)
+        block_kernels.block_scan(run.Z, some, low, high, heavy)
 
     over_blocks(run, edges, blocks, low, high, heavy)
     e.low[:] = low.min(axis=0)

@@ -181,6 +181,7 @@ class FastScratch(NamedTuple):
     before: FloatArray
     away: FloatArray
     D: FloatArray
+    row: FloatArray
     S: FloatArray
     own: FloatArray
     own_coef: FloatArray
@@ -207,7 +208,13 @@ class FastScratch(NamedTuple):
         c = k + t
         width = k * (k + 1) // 2 + t * (k + 1) + c + 1
         gradients = t * (k + 2)
-        heights = {"D": c + 1, "S": max(width, gradients), "moments": width, "grad": gradients}
+        heights = {
+            "D": SHORT * (c + 1),
+            "row": c + 1,
+            "S": max(width, gradients),
+            "moments": width,
+            "grad": gradients,
+        }
         heights |= dict.fromkeys(("rows", "near", "smallest"), 1)
         heights |= dict.fromkeys(("ref", "mean", "first", "before", "away", "own"), c)
         heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss", "deviation"), t)
