@@ -420,6 +420,20 @@ def add_kept_residuals(
 
 
 @inlined
+def weight_products(longest: int, D: FloatArray, c: int, product: FloatArray) -> None:
+    """Products of the weights of rows in D into product (1,); NaN where they leave the range of float64."""
+    v = spread(1.0)
+    least = spread(1.0)
+    most = spread(1.0)
+    for i in range(longest):
+        w = load(D, i * (c + 1) + c)
+        v = where(w > 0.0, v * w, v)
+        least = where(v < least, v, least)
+        most = where(v > most, v, most)
+    store(product, 0, where((least > SMALLEST_NORMAL) & (most < math.inf), v, math.nan))
+
+
+@inlined
 def sum_residuals(
     Z: FloatArray,
     lo: IntArray,
@@ -562,17 +576,17 @@ def all_equal(Z: FloatArray, column: int, lo: int, hi: int, value: float) -> boo
 
 
 @inlined
-def spots(origin: FloatArray, g: int, last: int, column: int, value: Any) -> Any:
-    """`spot` of the lanes."""
+def set_base(origin: FloatArray, g: int, last: int, base: FloatArray) -> None:
+    """The origin of each column into base (c,): what stored values and it add up to are the caller's."""
     last = min(last, origin.shape[0] - 1)
-    return value + gather(origin, min(g, last), min(g + 1, last), min(g + 2, last), min(g + 3, last), column)
+    for j in range(base.shape[0]):
+        own = gather(origin, min(g, last), min(g + 1, last), min(g + 2, last), min(g + 3, last), j)
+        store(base, j, own)
 
 
 @inlined
 def write_pattern(
-    origin: FloatArray,
-    g: int,
-    last: int,
+    base: FloatArray,
     token: Any,
     intercept: bool,
     smallest: FloatArray,
@@ -611,9 +625,9 @@ def write_pattern(
     for i in range(k if intercept else 0):
         v = spread(0.0)
         for j in range(k):
-            v += load(inverse, i * k + j) * spots(origin, g, last, j, load(ref, j) + load(mean, j))
+            v += load(inverse, i * k + j) * (load(ref, j) + load(mean, j) + load(base, j))
         store(step, i, v)
-        spread_out += v * spots(origin, g, last, i, load(ref, i) + load(mean, i))
+        spread_out += v * (load(ref, i) + load(mean, i) + load(base, i))
     spread_out = sqrts(spread_out)
     if intercept:
         store(Pg, root, spread_out)
@@ -632,6 +646,19 @@ def write_pattern(
 
 
 @inlined
+def set_typical(
+    token: Any, ref: FloatArray, mean: FloatArray, moments: FloatArray, typical: FloatArray
+) -> None:
+    """Root mean square of each predictor, into typical (k,)."""
+    spread_out = 1.0 / load(moments, moments.shape[0] - 1)
+    a = 0
+    for j in range(len(token)):
+        center = load(ref, j) + load(mean, j)
+        store(typical, j, sqrts(center * center + load(moments, a + j) * spread_out))
+        a += j + 1
+
+
+@inlined
 def judge_target(
     token: Any,
     q: int,
@@ -641,6 +668,7 @@ def judge_target(
     mean: FloatArray,
     first: FloatArray,
     moments: FloatArray,
+    typical: FloatArray,
     coef: FloatArray,
     good: FloatArray,
     noise: FloatArray,
@@ -653,16 +681,14 @@ def judge_target(
     left = load(rss, q)
     level = load(ref, column) + load(mean, column)
     far = load(first, column)
-    size = sqrts(level * level + tss / wsum)  # of the terms: far below it, residuals are rounding noise
+    spread_out = 1.0 / wsum
+    size = sqrts(level * level + tss * spread_out)  # of the terms: far below it, residuals are rounding noise
     fine = (left < math.inf) & (tss > s.tiny) & (tss < s.huge) & (tss > wsum * s.spread * far * far)
-    a = 0
     for j in range(k):
         b = magnitudes(load(coef, q * k + j))
-        center = load(ref, j) + load(mean, j)
-        size += b * sqrts(center * center + load(moments, a + j) / wsum)
+        size += b * load(typical, j)
         fine &= (b == 0.0) | ((b >= SMALLEST_NORMAL) & (b < math.inf))
-        a += j + 1
-    least = sqrts(where(left > 0.0, left, 0.0) / wsum)
+    least = sqrts(where(left > 0.0, left, 0.0) * spread_out)
     store(good, q, where(fine, 1.0, 0.0))
     store(noise, q, where((left < tss * s.rss) | (least <= size * s.perfect), 1.0, 0.0))
 
@@ -700,9 +726,7 @@ def decide(
 
 @inlined
 def write_target(
-    origin: FloatArray,
-    g: int,
-    last: int,
+    base: FloatArray,
     q: int,
     token: Any,
     intercept: bool,
@@ -733,14 +757,14 @@ def write_target(
         store(Tg, own + slope + j, b)
         center, rest = two_sum(load(ref, j), load(mean, j))
         level_low -= b * rest  # the level is the value at the rounded center
-        there = spots(origin, g, last, j, center)
+        there = center + load(base, j)
         h, e = two_product(b, there)
         total_low += e + load(low, q * k + j) * there
         total, e = two_sum(total, h)
         total_low += e
     store(Tg, own + LEVEL, level + level_low if intercept else spread(0.0))
     h, e = two_sum(level, -total)
-    constant = spots(origin, g, last, column, h + (e + (level_low - total_low)))
+    constant = h + (e + (level_low - total_low)) + load(base, column)
     if intercept:
         store(Tg, own + PARAMS, constant)
     left = load(rss, q)
@@ -775,6 +799,7 @@ def fit_groups(
     rows: FloatArray,
     near: FloatArray,
     smallest: FloatArray,
+    product: FloatArray,
     good: FloatArray,
     noise: FloatArray,
     ref: FloatArray,
@@ -782,6 +807,7 @@ def fit_groups(
     first: FloatArray,
     before: FloatArray,
     away: FloatArray,
+    base: FloatArray,
     D: FloatArray,
     row: FloatArray,
     S: FloatArray,
@@ -793,6 +819,7 @@ def fit_groups(
     diag: FloatArray,
     inverse: FloatArray,
     step: FloatArray,
+    typical: FloatArray,
     coef: FloatArray,
     low: FloatArray,
     there: FloatArray,
@@ -853,14 +880,13 @@ def fit_groups(
                 grad,
             )
             refine(token, s.intercept, moments, factor, grad, step, coef, low, shift, rss)
-            write_pattern(
-                origin, g, last, token, s.intercept, smallest, ref, mean, moments, factor, step, inverse, Pg
-            )
+            weight_products(set_lanes(lo, n, start, size), D, mean.shape[0], product)
+            set_base(origin, g, last, base)
+            write_pattern(base, token, s.intercept, smallest, ref, mean, moments, factor, step, inverse, Pg)
+            set_typical(token, ref, mean, moments, typical)
             for q in range(t):
-                judge_target(token, q, s, rss, ref, mean, first, moments, coef, good, noise)
-                write_target(
-                    origin, g, last, q, token, s.intercept, rss, ref, mean, moments, coef, low, shift, Tg
-                )
+                judge_target(token, q, s, rss, ref, mean, first, moments, typical, coef, good, noise)
+                write_target(base, q, token, s.intercept, rss, ref, mean, moments, coef, low, shift, Tg)
             longest = set_lanes(lo, n, start, size) if s.mad else 0
             if longest > 0:
                 set_deviations(size, longest, token, coef, shift, D, R, deviation)
@@ -879,7 +905,8 @@ def fit_groups(
                 for q in range(t):
                     status[i, q] = TOO_FEW_ROWS if b > a else NO_DATA
                 continue
-            Pg[LOG_WSUM, m] = log_sum(Z, a, b)
+            short = 0 < n[m] <= SHORT and product[0, m] > 0.0
+            Pg[LOG_WSUM, m] = math.log(product[0, m]) if short else log_sum(Z, a, b)
             if not known:
                 todo[i, 0] = ASKED
                 continue

@@ -108,8 +108,24 @@ def test_median_is_exact(n, kind):
 
 def test_log_sum_survives_extreme_weights():
     w = np.array([[1e300, 1e-300, 2.0, 1e90, 1e90, 1e-99, 5e-324]]).T
-    assert fast_kernels.log_sum(w, 0, len(w)) == pytest.approx(np.log(w).sum(), rel=1e-14)
-    assert fast_kernels.log_sum(np.ones((5, 1)), 0, 5) == 0.0
+    assert kernels.log_sum(w, 0, len(w)) == pytest.approx(np.log(w).sum(), rel=1e-14)
+    assert kernels.log_sum(np.ones((5, 1)), 0, 5) == 0.0
+    w = np.exp(np.random.default_rng(4).uniform(-700, 700, (203, 1)))
+    w[:60] = np.sqrt(w[:60])
+    for n in range(0, 203, 7):
+        assert kernels.log_sum(w, 0, n) == pytest.approx(np.log(w[:n]).sum(), rel=1e-13)
+
+
+@pytest.mark.parametrize("size", [1e0, 1e30, 1e-30, 1e150, 1e-150, 1e300])
+def test_logarithms_of_weights_of_short_and_long_groups(size):
+    """Products of up to 32 weights may leave the range of float64."""
+    problem = make_problem([5, 32, 12, 33, 9], 1, 1)
+    Z = problem.Z.copy()
+    Z[:, -1] *= size
+    Z[7:17:2, -1] /= size  # products come back into range
+    got = NumbaBackend(1).fit(Problem(frozen(Z), problem.offsets, 1), FitOptions(min_nobs=2), no_progress)
+    want = np.add.reduceat(np.log(Z[:, -1]), problem.offsets[:-1])
+    np.testing.assert_allclose(got.log_wsum[:, 0], want, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("kind", ["normal", "ties", "constant", "an infinity"])

@@ -90,11 +90,13 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
     solved = (f.moments, f.factor, f.grad, f.step, f.coef, f.low, f.shift, f.rss)
     fast_kernels.refine(token, s.intercept, *solved)
     shared = (f.smallest, f.ref, f.mean, f.moments, f.factor, f.step, f.inverse)
-    fast_kernels.write_pattern(run.origin, g, g, token, s.intercept, *shared, f.Pg)
+    fast_kernels.set_base(run.origin, g, g, f.base)
+    fast_kernels.write_pattern(f.base, token, s.intercept, *shared, f.Pg)
     f.Pg[kernels.LOG_WSUM] = run.P[kernels.LOG_WSUM, g]
     run.P[:, g] = f.Pg[:, 0]
+    fast_kernels.set_typical(token, f.ref, f.mean, f.moments, f.typical)
     for q in range(t):
-        fast_kernels.judge_target(token, q, s, f.rss, *about, f.coef, f.good, f.noise)
+        fast_kernels.judge_target(token, q, s, f.rss, *about, f.typical, f.coef, f.good, f.noise)
         code = fast_kernels.decide(run.Z, lo, hi, token, q, 0, s.intercept, f.moments, f.good, f.noise)
         if code < 0:
             run.todo[g, 1 + q] = kernels.ASKED
@@ -102,7 +104,7 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
         if code != kernels.OK:
             f.rss[q] = 0.0
         fitted = (f.rss, f.ref, f.mean, f.moments, f.coef, f.low, f.shift)
-        fast_kernels.write_target(run.origin, g, g, q, token, s.intercept, *fitted, f.Tg)
+        fast_kernels.write_target(f.base, q, token, s.intercept, *fitted, f.Tg)
         own = slice(q * len(f.Tg) // t, (q + 1) * len(f.Tg) // t)
         run.T[own, g] = f.Tg[own, 0]
         mad = 0.0 if s.mad else np.nan

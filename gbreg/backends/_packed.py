@@ -173,6 +173,7 @@ class FastScratch(NamedTuple):
     rows: FloatArray
     near: FloatArray
     smallest: FloatArray
+    product: FloatArray
     good: FloatArray
     noise: FloatArray
     ref: FloatArray
@@ -180,6 +181,7 @@ class FastScratch(NamedTuple):
     first: FloatArray
     before: FloatArray
     away: FloatArray
+    base: FloatArray
     D: FloatArray
     row: FloatArray
     S: FloatArray
@@ -191,6 +193,7 @@ class FastScratch(NamedTuple):
     diag: FloatArray
     inverse: FloatArray
     step: FloatArray
+    typical: FloatArray
     coef: FloatArray
     low: FloatArray
     there: FloatArray
@@ -215,11 +218,11 @@ class FastScratch(NamedTuple):
             "moments": width,
             "grad": gradients,
         }
-        heights |= dict.fromkeys(("rows", "near", "smallest"), 1)
-        heights |= dict.fromkeys(("ref", "mean", "first", "before", "away", "own"), c)
+        heights |= dict.fromkeys(("rows", "near", "smallest", "product"), 1)
+        heights |= dict.fromkeys(("ref", "mean", "first", "before", "away", "base", "own"), c)
         heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss", "deviation"), t)
         heights |= dict.fromkeys(("coef", "low", "own_coef"), t * k)
-        heights |= {"R": t * SHORT, "factor": k * k, "inverse": k * k, "diag": k, "step": k}
+        heights |= {"R": t * SHORT, "factor": k * k, "inverse": k * k, "diag": k, "step": k, "typical": k}
         heights |= {"Pg": pattern_width(k, p), "Tg": t * (kernels.PARAMS + p)}
         start = np.zeros(LANES + 1, dtype=np.int64)  # the last: rows to the next one
         return cls(**carved(heights), **integers("lo", "n", "size"), start=start, resid=np.empty(rows))
