@@ -17,6 +17,7 @@ from gbreg.kernels import (
     At,
     accumulate,
     clear,
+    clear_lanes,
     dd_add_cross,
     dd_add_gradient,
     dd_add_squares,
@@ -50,6 +51,7 @@ def block_moments(
     """All lanes of ref are the group's."""
     for b in range(parts.shape[0]):
         deal_rows(edges[b], edges[b + 1] - edges[b], start, size)
+        clear_lanes(S, parts.shape[1])
         add_moments(Z, start, size, size[0], token, ref, D, S)
         for a in range(parts.shape[1]):
             parts[b, a] = lane_sum(load(S, a))

@@ -149,6 +149,7 @@ def test_deviations_side_by_side_are_those_one_by_one(sizes, kind):
     assert longest == max(sizes)
     fitted = (f.ref, f.mean, f.coef, f.shift)
     with quiet():
+        f.moments[:] = 0.0
         fast_kernels.add_moments(Z, f.start, f.size, longest, token, f.ref, f.D, f.moments)
         fast_kernels.add_kept_residuals(longest, token, f.mean, f.coef, f.there, f.D, f.grad)
         fast_kernels.set_deviations(f.size, longest, token, f.coef, f.shift, f.D, f.R, f.deviation)
@@ -162,21 +163,24 @@ def test_deviations_side_by_side_are_those_one_by_one(sizes, kind):
                 assert f.deviation[q, g] == want
 
 
-@pytest.mark.parametrize("n", [1, 4, 5, 12, 63, 64, 67, 131])
+@pytest.mark.parametrize("n", [1, 4, 5, 12, 63, 64, 67, 131, 600])
 def test_lanes_hold_every_row_once(n):
     """Sums over lanes against sums over rows, whatever is left over after whole blocks of lanes."""
     problem = make_problem([3, n, 2, 35], 2, 1, seed=n)
     f = FastScratch.make(2, 3, 1, n)
     f.ref[:] = 0.25
     f.lo[:], f.n[:] = problem.offsets[:-1], np.diff(problem.offsets)
-    lanes = (f.start, f.size, f.D, f.row, f.S, f.own, f.moments)
+    lanes = (f.start, f.size, f.D, f.row, f.S, f.own, f.moments, f.logs)
     fast_kernels.sum_moments(problem.Z, f.lo, f.n, as_token(2), f.ref, *lanes)
+    longest = fast_kernels.set_lanes(f.lo, f.n, f.start, f.size)
+    fast_kernels.sum_kept_logs(f.n, longest, f.D, 3, f.S, f.logs)
     for g in range(4):
         rows = slice(problem.offsets[g], problem.offsets[g + 1])
         D, w = problem.Z[rows, :3] - 0.25, problem.w[rows]
         G = (D.T * w) @ D
         want = [G[0, 0], G[1, 0], G[1, 1], *G[2], *(w @ D), w.sum()]
         np.testing.assert_allclose(f.moments[:, g], want, rtol=1e-13, atol=1e-13)
+        assert f.logs[0, g] == pytest.approx(np.log(w).sum(), rel=1e-13, abs=1e-13)
 
 
 @quiet()  # lanes without rows divide by 0
@@ -198,7 +202,7 @@ def test_stages_of_the_fast_path(n, k, lane):
 
     fast_kernels.set_reference(problem.Z, f.lo, f.ref)
     np.testing.assert_array_equal(own(f.ref), rows[:, 0])
-    fast_kernels.sum_moments(problem.Z, f.lo, f.n, token, f.ref, *lanes, f.moments)
+    fast_kernels.sum_moments(problem.Z, f.lo, f.n, token, f.ref, *lanes, f.moments, f.logs)
     fast_kernels.centre(token, True, f.moments, f.mean, f.before)
     mean = np.average(rows, axis=1, weights=w)
     np.testing.assert_allclose(own(f.ref) + own(f.mean), mean, rtol=1e-13)

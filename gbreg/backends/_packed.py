@@ -173,7 +173,7 @@ class FastScratch(NamedTuple):
     rows: FloatArray
     near: FloatArray
     smallest: FloatArray
-    product: FloatArray
+    logs: FloatArray
     good: FloatArray
     noise: FloatArray
     ref: FloatArray
@@ -218,7 +218,7 @@ class FastScratch(NamedTuple):
             "moments": width,
             "grad": gradients,
         }
-        heights |= dict.fromkeys(("rows", "near", "smallest", "product"), 1)
+        heights |= dict.fromkeys(("rows", "near", "smallest", "logs"), 1)
         heights |= dict.fromkeys(("ref", "mean", "first", "before", "away", "base", "own"), c)
         heights |= dict.fromkeys(("good", "noise", "there", "own_there", "shift", "rss", "deviation"), t)
         heights |= dict.fromkeys(("coef", "low", "own_coef"), t * k)
