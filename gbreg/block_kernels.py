@@ -12,7 +12,6 @@ from typing import Any
 
 from gbreg._jit import entry
 from gbreg._lanes import lane_sum, load
-from gbreg.fast_kernels import add_moments, add_residuals, deal_rows, final_residuals
 from gbreg.kernels import (
     At,
     accumulate,
@@ -26,6 +25,7 @@ from gbreg.kernels import (
     scan,
 )
 from gbreg.problem import FloatArray, IntArray
+from gbreg.sum_kernels import add_moments, add_residuals, deal_rows, final_residuals
 
 # --------------------------------------------------------------------------- the fast path
 

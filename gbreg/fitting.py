@@ -46,7 +46,8 @@ def fit_rows(
     X, Y, k = data.X, data.Y, len(data.X)
     if not spec.options.intercept:  # through zero: differences from an origin would be another model
         X, Y = ([Numbers(column.as_float()) for column in columns] for columns in (X, Y))
-    problem, origins, packed = gather(part.layout, X, Y, data.w, ops)
+    once = not spec.needs_rows and vars(type(engine)).get("reads_once", False)
+    problem, origins, packed = gather(part.layout, X, Y, data.w, ops, whole=not once)
     tick(0)
     finite = bool(packed.finite[k:-1].all())
     if not (packed.finite[:k].all() and packed.finite[-1] and packed.least[-1] > 0) or (
@@ -55,11 +56,13 @@ def fit_rows(
         del problem, packed
         part = whole_rows(data, part, spec)
         tick(0)
-        problem, origins, packed = gather(part.layout, X, Y, data.w, ops)
+        problem, origins, packed = gather(part.layout, X, Y, data.w, ops, whole=not once)
         finite = bool(packed.finite[k:-1].all())
     tick(0)
-    if finite and not spec.needs_rows and vars(type(engine)).get("reads_once", False):
-        problem = replace(problem, spent=packed.spent)
+    if once and finite:
+        problem = replace(problem, spent=packed.spent, unsorted=packed.unsorted)
+    elif packed.unsorted is not None:
+        packed.unsorted.finish()
     blocks = split_patterns(problem, finite)
     repeats = [counted(block.problem, layout.keys) for block in blocks] if spec.frequency else []
     parts = _fit_blocks(blocks, layout.n_rows, spec, engine, tick)

@@ -2,8 +2,9 @@
 """The compiled kernels of a fit: plain loops that read inputs, write outputs, never raise.
 
 Order of the file: double-double primitives, medians and weights, the extended path. The fast path is in
-`gbreg.fast_kernels`, long groups in `gbreg.block_kernels`, rows and keys in `gbreg.row_kernels`, other
-losses than squares in `gbreg.loss_kernels` and two files that build on it.
+`gbreg.fast_kernels` and the sums it begins with in `gbreg.sum_kernels`, long groups in
+`gbreg.block_kernels`, rows and keys in `gbreg.row_kernels`, other losses than squares in
+`gbreg.loss_kernels` and two files that build on it.
 
 ``Z`` (n, c + 1) holds rows sorted by group: k predictors, t targets, ``c = k + t``, and the weight.
 ``origin`` (g, c) is one row of zeros when there is none. Cross products are kept flat: the lower triangle

@@ -110,7 +110,12 @@ def make_layout(frame: pd.DataFrame, grouping: Grouping, ops: RowOps = NUMPY) ->
 
 
 def gather(
-    layout: GroupLayout, X: Sequence[Numbers], Y: Sequence[Numbers], w: FloatArray | None, ops: RowOps = NUMPY
+    layout: GroupLayout,
+    X: Sequence[Numbers],
+    Y: Sequence[Numbers],
+    w: FloatArray | None,
+    ops: RowOps = NUMPY,
+    whole: bool = True,
 ) -> tuple[Problem, dict[int, NDArray[Any]], Packed]:
     """Columns in the order of the groups, as a `Problem`.
 
@@ -124,6 +129,8 @@ def gather(
         None: ones.
     ops : RowOps
         Who does the work.
+    whole : bool
+        Whether rows have to be sorted now, see `RowOps.pack`.
 
     Returns
     -------
@@ -143,7 +150,7 @@ def gather(
         else:
             columns.append(column.values)
     columns.append(np.broadcast_to(1.0, layout.n_rows) if w is None else w)
-    packed = ops.pack(columns, layout.codes, layout.offsets)
+    packed = ops.pack(columns, layout.codes, layout.offsets, whole)
     problem = Problem(
         Z=read_only(packed.Z),
         offsets=layout.offsets,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,21 @@ class Loss(NamedTuple):
     maxiter: int = 500  # all but "squared"
 
 
+class Unsorted(Protocol):
+    """The rest of a sort: rows of a few groups at a time, which a cache has room for."""
+
+    edges: IntArray  # a range is groups edges[i]:edges[i + 1]
+
+    def sort(self, g0: int, g1: int, rows: FloatArray) -> None:
+        """The rows of range g0:g1, sorted, into rows (at least as many, columns); once only."""
+
+    def put(self, lo: int, hi: int, rows: FloatArray) -> None:
+        """What `sort` made of a range to its place in the problem, lo:hi."""
+
+    def finish(self) -> None:
+        """Both, for all ranges."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
     """Rows sorted by group; all arrays C-contiguous and read-only.
@@ -115,6 +130,7 @@ class Problem:
     # To be told of rows lo:hi that have been read for the last time, each once: they may be zeros from
     # then on. None if anybody else will read them.
     spent: Spent | None = None
+    unsorted: Unsorted | None = None  # if rows are not in their group yet, but in its range of groups
 
     @classmethod
     def from_columns(

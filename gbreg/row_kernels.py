@@ -257,27 +257,10 @@ def pack_rows(
 
 
 @entry
-def sort_streams(
-    Z: FloatArray,
-    edges: IntArray,
-    first: int,
-    step: int,
-    codes: Any,
-    cursor: IntArray,
-    scratch: FloatArray,
-) -> None:
-    """Rows of every step-th stream to where the cursor of their group stands.
-
-    Stream i is rows ``edges[i]:edges[i + 1]`` of Z; scratch has room for the longest.
-    """
-    for stream in range(first, edges.shape[0] - 1, step):
-        lo = edges[stream]
-        hi = edges[stream + 1]
-        for i in range(lo, hi):
-            for j in range(Z.shape[1]):
-                scratch[i - lo, j] = Z[i, j]
-        for i in range(lo, hi):
-            place = cursor[codes[i]]
-            cursor[codes[i]] = place + 1
-            for j in range(Z.shape[1]):
-                Z[place, j] = scratch[i - lo, j]
+def sort_stream(Z: FloatArray, lo: int, hi: int, codes: Any, cursor: IntArray, out: FloatArray) -> None:
+    """Rows lo:hi, all of their groups, to where the cursor of their group stands; out begins with row lo."""
+    for i in range(lo, hi):
+        place = cursor[codes[i]]
+        cursor[codes[i]] = place + 1
+        for j in range(Z.shape[1]):
+            out[place - lo, j] = Z[i, j]

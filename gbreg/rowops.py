@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg.problem import BoolArray, FloatArray, IntArray, Spent
+from gbreg.problem import BoolArray, FloatArray, IntArray, Spent, Unsorted
 
 Codes = NDArray[Any]  # (n,) int32, or int64 if there are 2**31 groups or more; -1: in no group
 
@@ -26,6 +26,7 @@ class Packed(NamedTuple):
     finite: BoolArray  # (columns,) whether every value is
     least: FloatArray  # (columns,) smallest value, inf for none
     spent: Spent | None = None  # takes rows of Z back, see `Problem`
+    unsorted: Unsorted | None = None  # if rows are not in their groups yet, see `Problem`
 
 
 class RowOps(Protocol):
@@ -49,8 +50,13 @@ class RowOps(Protocol):
     def count(self, codes: Codes, n_codes: int) -> IntArray:
         """(n_codes,) rows of each code; negative ones are left out."""
 
-    def pack(self, columns: Sequence[FloatArray], codes: Codes, offsets: IntArray) -> Packed:
-        """Rows with a code, sorted by it and otherwise in their order; ``offsets`` say where groups begin."""
+    def pack(
+        self, columns: Sequence[FloatArray], codes: Codes, offsets: IntArray, whole: bool = True
+    ) -> Packed:
+        """Rows with a code, sorted by it and otherwise in their order; ``offsets`` say where groups begin.
+
+        Unless ``whole``, they may be left for ``unsorted`` to finish.
+        """
 
 
 def code_type(n_codes: int) -> Any:
@@ -91,7 +97,9 @@ class NumpyRows:
             codes = codes[codes >= 0]
         return np.bincount(codes, minlength=n_codes)
 
-    def pack(self, columns: Sequence[FloatArray], codes: Codes, offsets: IntArray) -> Packed:
+    def pack(
+        self, columns: Sequence[FloatArray], codes: Codes, offsets: IntArray, whole: bool = True
+    ) -> Packed:
         order = stable_order(codes, len(offsets) - 1)
         rows = slice(None) if len(order) == len(codes) and is_range(order) else order
         Z = np.empty((len(order), len(columns)))

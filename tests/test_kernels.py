@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gbreg import fast_kernels, kernels
+from gbreg import fast_kernels, kernels, sum_kernels
 from gbreg._jit import compiled  # noqa: F401  (for REFERENCES)
 from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._packed import FastScratch, Run, as_token, quiet
@@ -146,18 +146,18 @@ def test_deviations_side_by_side_are_those_one_by_one(sizes, kind):
     for values in (f.ref, f.mean, f.coef, f.shift):
         values[:] = np.round(rng.normal(size=values.shape), 1)
     f.lo[:], f.n[:] = np.minimum(offsets[:-1], len(Z) - 1), np.diff(offsets)
-    longest = fast_kernels.set_lanes(f.lo, f.n, f.start, f.size)
+    longest = sum_kernels.set_lanes(f.lo, f.n, f.start, f.size)
     assert longest == max(sizes)
     fitted = (f.ref, f.mean, f.coef, f.shift)
     with quiet():
         f.moments[:] = 0.0
-        fast_kernels.add_moments(Z, f.start, f.size, longest, token, f.ref, f.D, f.moments)
-        fast_kernels.add_kept_residuals(longest, token, f.mean, f.coef, f.there, f.D, f.grad)
-        fast_kernels.set_deviations(f.size, longest, token, f.coef, f.shift, f.D, f.R, f.deviation)
+        sum_kernels.add_moments(Z, f.start, f.size, longest, token, f.ref, f.D, f.moments)
+        sum_kernels.add_kept_residuals(longest, token, f.mean, f.coef, f.there, f.D, f.grad)
+        sum_kernels.set_deviations(f.size, longest, token, f.coef, f.shift, f.D, f.R, f.deviation)
     for g, n in enumerate(sizes):
         for q in range(2 if n else 0):
             resid = np.empty(n)
-            fast_kernels.final_residuals(Z, *offsets[g : g + 2], token, q, g, *fitted, resid, 0)
+            sum_kernels.final_residuals(Z, *offsets[g : g + 2], token, q, g, *fitted, resid, 0)
             with quiet():
                 want = kernels.median_deviation(resid, n)
             if np.isfinite(want):
@@ -172,9 +172,9 @@ def test_lanes_hold_every_row_once(n):
     f.ref[:] = 0.25
     f.lo[:], f.n[:] = problem.offsets[:-1], np.diff(problem.offsets)
     lanes = (f.start, f.size, f.D, f.row, f.S, f.own, f.moments, f.logs)
-    fast_kernels.sum_moments(problem.Z, f.lo, f.n, as_token(2), f.ref, *lanes)
-    longest = fast_kernels.set_lanes(f.lo, f.n, f.start, f.size)
-    fast_kernels.sum_kept_logs(f.n, longest, f.D, 3, f.S, f.logs)
+    sum_kernels.sum_moments(problem.Z, f.lo, f.n, as_token(2), f.ref, *lanes)
+    longest = sum_kernels.set_lanes(f.lo, f.n, f.start, f.size)
+    sum_kernels.sum_kept_logs(f.n, longest, f.D, 3, f.S, f.logs)
     for g in range(4):
         rows = slice(problem.offsets[g], problem.offsets[g + 1])
         D, w = problem.Z[rows, :3] - 0.25, problem.w[rows]
@@ -187,7 +187,7 @@ def test_lanes_hold_every_row_once(n):
 @quiet()  # lanes without rows divide by 0
 @pytest.mark.parametrize("lane", [0, 2])
 @pytest.mark.parametrize("k", [0, 1, 3])
-@pytest.mark.parametrize("n", [fast_kernels.SHORT, 70])
+@pytest.mark.parametrize("n", [kernels.SHORT, 70])
 def test_stages_of_the_fast_path(n, k, lane):
     """Reference, moments, factor, inverse and gradient, each against its definition."""
     problem = make_problem([11, n], k, 2)
@@ -201,13 +201,13 @@ def test_stages_of_the_fast_path(n, k, lane):
     def own(values, *shape):
         return values[:, lane].reshape(shape or -1)
 
-    fast_kernels.set_reference(problem.Z, f.lo, f.ref)
+    sum_kernels.set_reference(problem.Z, f.lo, f.ref)
     np.testing.assert_array_equal(own(f.ref), rows[:, 0])
-    fast_kernels.sum_moments(problem.Z, f.lo, f.n, token, f.ref, *lanes, f.moments, f.logs)
+    sum_kernels.sum_moments(problem.Z, f.lo, f.n, token, f.ref, *lanes, f.moments, f.logs)
     fast_kernels.centre(token, True, f.moments, f.mean, f.before)
     mean = np.average(rows, axis=1, weights=w)
     np.testing.assert_allclose(own(f.ref) + own(f.mean), mean, rtol=1e-13)
-    fast_kernels.set_first(problem.Z, f.lo, True, f.ref, f.mean, f.first)
+    sum_kernels.set_first(problem.Z, f.lo, True, f.ref, f.mean, f.first)
     np.testing.assert_allclose(own(f.first), mean - rows[:, 0], rtol=1e-12)
     C = rows - mean[:, None]
     G = (C * w) @ C.T
@@ -237,7 +237,7 @@ def test_stages_of_the_fast_path(n, k, lane):
 
     f.coef[:] = 0.5  # anywhere: the gradient there, and one exact Newton step back
     fitted = (f.ref, f.away, f.coef, f.there)
-    fast_kernels.sum_residuals(
+    sum_kernels.sum_residuals(
         problem.Z, *(f.lo, f.n, token), *fitted, *lanes, f.own_coef, f.own_there, f.grad
     )
     r = C[k:] - 0.5 * C[:k].sum(axis=0)
@@ -251,7 +251,7 @@ def test_stages_of_the_fast_path(n, k, lane):
         assert f.rss[q, lane] == pytest.approx(w @ r**2, rel=1e-11)
         assert abs(f.shift[q, lane]) < 1e-14  # no target has moved
         fitted = (f.ref, f.mean, f.coef, f.shift)
-        fast_kernels.final_residuals(problem.Z, lo, hi, token, q, lane, *fitted, resid, 0)
+        sum_kernels.final_residuals(problem.Z, lo, hi, token, q, lane, *fitted, resid, 0)
         np.testing.assert_allclose(resid, r, atol=1e-12)
 
 

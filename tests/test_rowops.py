@@ -6,13 +6,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
+import gbreg
 from gbreg import row_kernels
 from gbreg.backends import _rowops
 from gbreg.backends._rowops import CompiledRows
-from gbreg.rowops import NUMPY
+from gbreg.rowops import NUMPY, Packed
 
 KINDS = ["shuffled", "sorted", "some without group", "none in a group"]
 
@@ -32,6 +34,8 @@ def steps(request, monkeypatch):
     monkeypatch.setattr(_rowops, "DIRECT", 5)
     monkeypatch.setattr(_rowops, "BLOCK_ROWS", 37)
     monkeypatch.setattr(_rowops, "STREAMS", 8)
+    monkeypatch.setattr(_rowops, "STREAM_BYTES", 1)
+    return request.param
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,6 +55,72 @@ def test_rows_are_packed_as_a_stable_sort_has_them(n, g, kind):
         np.testing.assert_array_equal(got.Z, np.array(columns).T[rows])
         assert got.finite.tolist() == [True] * 3
         np.testing.assert_array_equal(got.least, [c[rows].min(initial=np.inf) for c in columns])
+        assert got.unsorted is None
+
+
+def packed_in_part(threads: int, steps: bool) -> tuple[Packed, np.ndarray]:
+    """Rows that may wait for who reads them, and as they have to be then."""
+    codes = make_codes("some without group", 600, 70)
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(codes[codes >= 0], minlength=70))))
+    columns = [np.random.default_rng(2).normal(size=600), np.arange(600.0)]
+    got = CompiledRows(threads).pack(columns, codes, offsets, whole=False)
+    want = NUMPY.pack(columns, codes, offsets, whole=False)
+    assert want.unsorted is None
+    assert (got.unsorted is not None) == steps
+    return got, want.Z
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_second_step_may_be_left_to_who_reads_the_rows(threads, steps):
+    got, want = packed_in_part(threads, steps)
+    if (rest := got.unsorted) is None:
+        np.testing.assert_array_equal(got.Z, want)
+        return
+    assert (got.Z != want).any()
+    own = np.empty((600, 2))
+    row = 0
+    for g0, g1 in pairwise(rest.edges.tolist()):
+        rest.sort(g0, g1, own)
+        n = int(np.diff(rest.offsets[[g0, g1]])[0])
+        np.testing.assert_array_equal(own[:n], want[row : row + n])
+        rest.put(row, row + n, own)
+        row += n
+    np.testing.assert_array_equal(got.Z, want)
+    again, _ = packed_in_part(threads, steps)
+    again.unsorted.finish()
+    np.testing.assert_array_equal(again.Z, want)
+
+
+def test_a_stream_too_long_for_one_piece_of_work_is_sorted_at_once(monkeypatch):
+    monkeypatch.setattr(_rowops, "UNSORTED_ROWS", 20)
+    packed_in_part(2, False)
+
+
+@pytest.mark.parametrize("options", [{}, {"cov_type": "HC1"}, {"mad": False}, {"loss": "huber"}], ids=str)
+@pytest.mark.parametrize("gaps", ["none", "predictor", "target"])
+def test_no_number_depends_on_who_sorts_the_rows(monkeypatch, steps, gaps, options):
+    """Groups of all kinds, some of which ask for the extended path, whose rows have to be in their place."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(rng.normal(size=(900, 3)), columns=["x", "z", "y"])
+    frame["g"] = rng.integers(0, 150, 900) * 1_000_003
+    frame["w"] = rng.uniform(0.5, 2, 900)
+    for g, size in ((33, 1e-9), (70, 1e-5), (149, 0.0)):
+        frame.loc[frame["g"] == g * 1_000_003, "z"] = frame["x"] + size * frame["z"]
+    if gaps != "none":
+        frame.loc[::50, {"predictor": "x", "target": "y"}[gaps]] = np.nan
+    sorted_there = []
+    real = _rowops.Rest.sort
+    monkeypatch.setattr(_rowops.Rest, "sort", lambda *own: sorted_there.append(own[1]) or real(*own))
+    asked = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w", **options}
+    with pytest.warns(gbreg.GbregWarning):
+        fits = [gbreg.fit(frame, n_jobs=n_jobs, **asked) for n_jobs in (1, 3)]
+    assert bool(sorted_there) == steps
+    assert (fits[0].flags["y", "extended"].sum() >= 2) or "loss" in options
+    monkeypatch.setattr(_rowops, "DIRECT", 1 << 20)
+    with pytest.warns(gbreg.GbregWarning):
+        want = gbreg.fit(frame, **asked)
+    for fit in fits:
+        pd.testing.assert_frame_equal(fit.to_frame(), want.to_frame(), check_exact=True)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

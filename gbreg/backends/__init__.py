@@ -30,7 +30,8 @@ class Backend(Protocol):
     `gbreg.minimum.Minimize`, else `gbreg.minimizers` is asked; and ``threads(n_rows)``, how many threads
     may share what is done beside `fit`, else there is one: these call ``minimize`` at the same time.
     A class with ``reads_once = True`` promises that its `fit` reads rows once and tells ``problem.spent``,
-    so that their memory may go at once. Classes do not inherit it, as they may read rows again.
+    so that their memory may go at once, and that it finishes the sort if they are ``problem.unsorted``.
+    Classes do not inherit it, as they may read rows again.
     """
 
     name: str

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gbreg import block_kernels, fast_kernels, kernels
+from gbreg import block_kernels, fast_kernels, kernels, sum_kernels
 from gbreg.backends._packed import ExtendedScratch, FastScratch, Run, lanes, quiet
 from gbreg.backends._ranges import run_tasks
 from gbreg.problem import FloatArray, IntArray
@@ -69,12 +69,12 @@ def fit_long_group(run: Run, g: int, token: object) -> None:
 
     f.ref[:] = 0.0
     if s.intercept:
-        fast_kernels.set_reference(run.Z, f.lo, f.ref)
+        sum_kernels.set_reference(run.Z, f.lo, f.ref)
     about = (f.ref, f.mean, f.first, f.moments)
     for attempt in range(2):  # again about the mean, if the reference was far from it
         summed(block_kernels.block_moments, f.moments)
         fast_kernels.centre(token, s.intercept, f.moments, f.mean, f.before)
-        fast_kernels.set_first(run.Z, f.lo, s.intercept, f.ref, f.mean, f.first)
+        sum_kernels.set_first(run.Z, f.lo, s.intercept, f.ref, f.mean, f.first)
         fast_kernels.factorise(token, f.rows, *about, f.factor, f.diag, f.smallest, s)
         fast_kernels.set_away(token, f.smallest, f.mean, f.moments, f.before, f.away, f.near)
         if attempt > 0 or f.near[0, 0] == 1:

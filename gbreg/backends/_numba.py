@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +42,16 @@ def _groups_with(marks: Any) -> IntArray:
     return found
 
 
+class _Own(threading.local):
+    """What each thread scribbles on: memory that is made anew for every piece of work costs more than it."""
+
+    def __init__(self, room: int, k: int, p: int, t: int, longest: int) -> None:
+        self.rows = np.empty((room, k + t + 1))
+        self.rows_read = self.rows.view()
+        self.rows_read.flags.writeable = False  # the type the kernels are compiled for
+        self.scratch = FastScratch.make(k, p, t, longest)
+
+
 class NumbaBackend:
     """The default engine: serial ``nogil`` kernels over group ranges, in threads.
 
@@ -71,18 +83,30 @@ class NumbaBackend:
         p = k + options.intercept
         token = as_token(k)
         longest = int(run.sizes.max(initial=0)) if options.mad else 0
+        rest = problem.unsorted
+        rows = piece_rows(problem.n_rows, run.threads, RANGE_ROWS, LEAST_RANGE_ROWS)
+        ranges = problem.split(rows) if rest is None else pairwise(rest.edges.tolist())
+        room = 0 if rest is None else int(np.diff(run.offsets[rest.edges]).max())
+        own = _Own(room, k, p, t, min(longest, LONG_ROWS))
 
         def fast(g0: int, g1: int) -> None:
+            lo, hi = int(run.offsets[g0]), int(run.offsets[g1])
+            Z, row0 = run.Z, 0
+            if rest is not None:
+                rest.sort(g0, g1, own.rows)
+                Z, row0 = own.rows_read, lo
             results = (run.P, run.T, run.status, run.flags, run.rank, run.todo)
-            scratch = FastScratch.make(k, p, t, min(longest, LONG_ROWS))
-            arguments: list[Any] = [*run.data, g0, g1, token, run.settings, *scratch, *results]
+            where: list[Any] = [Z, run.offsets, run.origin, row0, g0, g1]
+            arguments = [*where, token, run.settings, *own.scratch, *results]
             with quiet():
                 fast_kernels.fit_groups(*arguments)
-            if problem.spent is not None and not run.todo[g0:g1].any():
-                problem.spent(int(run.offsets[g0]), int(run.offsets[g1]))
+            if run.todo[g0:g1].any():
+                if rest is not None:
+                    rest.put(lo, hi, own.rows)
+            elif problem.spent is not None:
+                problem.spent(lo, hi)
 
-        rows = piece_rows(problem.n_rows, run.threads, RANGE_ROWS, LEAST_RANGE_ROWS)
-        map_ranges(fast, problem, rows, run.threads, progress)
+        map_ranges(fast, problem, list(ranges), run.threads, progress)
         if run.todo.any():
             todo = _groups_with(run.todo)
             for g in todo[run.todo[todo, 0] == kernels.LONG]:
@@ -132,5 +156,5 @@ class NumbaBackend:
             run(problem.Z, problem.offsets, g0, g1, p, *asked, *scratch, *found)
 
         with quiet():
-            map_ranges(some, problem, LOSS_ROWS, 1, lambda rows: progress(0))
+            map_ranges(some, problem, list(problem.split(LOSS_ROWS)), 1, lambda rows: progress(0))
         return found

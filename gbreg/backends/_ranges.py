@@ -135,11 +135,10 @@ def piece_rows(n_rows: int, threads: int, most: int, least: int = LEAST_ROWS) ->
 def map_ranges(
     work: Callable[[int, int], T],
     problem: Problem,
-    rows: int,
+    ranges: Sequence[tuple[int, int]],
     n_threads: int,
     progress: Progress,
 ) -> list[T]:
-    """``work(g0, g1)`` over group ranges of about ``rows`` rows, results in order."""
-    ranges = list(problem.split(rows))
+    """``work(g0, g1)`` over group ranges, results in order."""
     sizes = [int(problem.offsets[g1] - problem.offsets[g0]) for g0, g1 in ranges]
     return run_tasks(lambda span: work(*span), ranges, sizes, n_threads, progress)

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +23,9 @@ MOST_PARTS = 8  # each part of the rows counts the rows of every group
 BLOCK_ROWS = 1 << 8  # rows whose places are known before their columns are moved: they stay in cache
 DIRECT = 1 << 14  # groups whose ends stay in cache: rows are moved once; those of more groups in two steps
 STREAMS = 256  # places that rows are moved to in the first of them
+STREAM_BYTES = 1 << 18  # of a place: to fit one takes some Python
 SMALL_BYTES = 8 << 20  # rows that fit the cache are moved once
+UNSORTED_ROWS = 1 << 17  # of a stream at most that is sorted by who reads it: it is one piece of work
 LEAST_BITS = 12  # of a hash table
 GROWN = 1 << 16  # distinct values from which on it doubles instead of quadrupling
 SAMPLE = 1 << 13  # values that tell how many are distinct
@@ -158,12 +162,15 @@ class CompiledRows:
         counts, _ = self._counts(_plain(codes), 0, n_codes)
         return np.asarray(counts.sum(axis=0, dtype=np.int64))
 
-    def pack(self, columns: Sequence[FloatArray], codes: Codes, offsets: IntArray) -> Packed:
+    def pack(
+        self, columns: Sequence[FloatArray], codes: Codes, offsets: IntArray, whole: bool = True
+    ) -> Packed:
         codes = _plain(codes)
         n_groups, n_used, width = len(offsets) - 1, int(offsets[-1]), len(columns)
-        shift = 0
-        if n_used * width * 8 > SMALL_BYTES and n_groups > DIRECT:
-            while (n_groups - 1) >> shift >= STREAMS:
+        shift, size = 0, n_used * width * 8
+        if size > SMALL_BYTES and n_groups > DIRECT:
+            streams = min(STREAMS, size // STREAM_BYTES + 1)
+            while (n_groups - 1) >> shift >= streams:
                 shift += 1
         counts, ordered = self._counts(codes, shift, ((n_groups - 1) >> shift) + 1)
         if ordered and shift:  # nothing to sort: rows go where the last one went
@@ -184,22 +191,14 @@ class CompiledRows:
             row_kernels.pack_rows(codes, lo, hi, shift, cursors[part], addresses, Z, moved, *found)
 
         self.over(len(codes), move)
+        rest = None
         if shift:
-            self._sort_streams(Z, _plain(moved), offsets, shift)
-        return Packed(Z, check.sum(axis=0) == 0, least.min(axis=0), spent)
-
-    def _sort_streams(self, Z: FloatArray, codes: Codes, offsets: IntArray, shift: int) -> None:
-        """Within each stream, rows to their groups: in cache, which is why it was made."""
-        edges = np.append(offsets[:-1][:: 1 << shift], offsets[-1])
-        cursor = offsets[:-1].copy()
-        room = int(np.diff(edges).max(initial=0))
-
-        def work(part: int) -> None:
-            scratch = np.empty((room, Z.shape[1]))
-            row_kernels.sort_streams(Z, edges, part, threads, codes, cursor, scratch)
-
-        threads = self._threads(len(Z))
-        _at_once(work, threads)
+            edges = np.append(np.arange(0, n_groups, 1 << shift), n_groups)
+            rest = Rest(Z.view(), _plain(moved), offsets, offsets[:-1].copy(), edges, parts)
+            if whole or np.diff(offsets[edges]).max() > UNSORTED_ROWS:
+                rest.finish()
+                rest = None
+        return Packed(Z, check.sum(axis=0) == 0, least.min(axis=0), spent, rest)
 
     def _counts(self, codes: Codes, shift: int, size: int) -> tuple[Codes, bool]:
         """(parts, size) rows of each ``code >> shift`` in each part, and whether rows are in order."""
@@ -224,6 +223,36 @@ class CompiledRows:
     @staticmethod
     def _over(cuts: list[int], work: Callable[[int, int, int], None]) -> None:
         _at_once(lambda part: work(part, cuts[part], cuts[part + 1]), len(cuts) - 1)
+
+
+@dataclass(slots=True, eq=False)
+class Rest:
+    """`gbreg.problem.Unsorted`: rows that the first of two steps has moved to the stream of their group."""
+
+    Z: FloatArray
+    codes: Codes  # of the rows of Z
+    offsets: IntArray
+    cursor: IntArray  # (g,) where rows of each group go
+    edges: IntArray
+    threads: int
+
+    def sort(self, g0: int, g1: int, rows: FloatArray) -> None:
+        lo, hi = int(self.offsets[g0]), int(self.offsets[g1])
+        row_kernels.sort_stream(self.Z, lo, hi, self.codes, self.cursor, rows)
+
+    def put(self, lo: int, hi: int, rows: FloatArray) -> None:
+        self.Z[lo:hi] = rows[: hi - lo]
+
+    def finish(self) -> None:
+        streams, room = list(pairwise(self.edges.tolist())), np.diff(self.offsets[self.edges]).max()
+
+        def work(part: int) -> None:
+            rows = np.empty((room, self.Z.shape[1]))
+            for g0, g1 in streams[part :: self.threads]:
+                self.sort(g0, g1, rows)
+                self.put(int(self.offsets[g0]), int(self.offsets[g1]), rows)
+
+        _at_once(work, self.threads)
 
 
 def _at_once(work: Callable[[int], None], parts: int) -> None:
