@@ -11,6 +11,24 @@ from gbreg.errors import GbregError
 from gbreg.problem import IntArray
 
 
+def nowhere(g: int) -> IntArray:
+    """(g,) no rows in any group, in the memory of one number: most counts are that."""
+    return np.broadcast_to(np.int64(0), g)
+
+
+def anywhere(counts: IntArray) -> bool:
+    """Whether counts have memory of their own: others are `nowhere`."""
+    return counts.strides[0] != 0
+
+
+def added(counts: IntArray, *more: IntArray) -> IntArray:
+    """The sum of counts, those that are `nowhere` for free."""
+    for own in more:
+        if anywhere(own):
+            counts = counts + own if anywhere(counts) else own
+    return counts
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RowCounts:
     """Where the rows went.
@@ -53,12 +71,7 @@ class RowCounts:
                 f"internal error: {int(self.rows.sum())} rows in groups and {self.n_without_key} "
                 f"without key do not make {self.n_rows}"
             )
-        taken = (
-            (self.not_selected + self.zero_weight)[:, None]
-            + self.missing
-            + self.infinite
-            + self.clipped
-            + self.used
-        )
+        shared = added(self.not_selected, self.zero_weight)[:, None]
+        taken = added(self.used, shared, self.missing, self.infinite, self.clipped)
         if (taken != self.rows[:, None]).any():
             raise GbregError("internal error: the rows of a group do not add up")

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from gbreg import minimizers
-from gbreg.accounting import RowCounts
+from gbreg.accounting import RowCounts, added, anywhere
 from gbreg.backends import Backend
 from gbreg.columns import Numbers
 from gbreg.interrupt import Ticker
 from gbreg.layout import GroupLayout, gather
 from gbreg.losses import minimize_loss
-from gbreg.problem import ROBUST, Estimates, Flag, Problem
+from gbreg.problem import ROBUST, Estimates, Flag, IntArray, Problem
 from gbreg.result import GroupFit
 from gbreg.robust import clip_outliers
 from gbreg.rowops import RowOps
@@ -96,9 +96,9 @@ def fit_rows(
             for own in zip(blocks, parts, strict=True)
         ]
     targets = [block.targets for block in blocks]
-    missing = np.stack([part.missing + block.missing for block in blocks], axis=1)
-    infinite = np.stack([part.infinite + block.infinite for block in blocks], axis=1)
-    clipped = np.stack([block.clipped for block in blocks], axis=1)
+    missing = _side_by_side([added(part.missing, block.missing) for block in blocks])
+    infinite = _side_by_side([added(part.infinite, block.infinite) for block in blocks])
+    clipped = _side_by_side([block.clipped for block in blocks])
     del problem, packed, blocks  # the rows: nothing below needs them, and it has arrays of its own
     estimates = Estimates.join_targets(parts, targets)
     counts = RowCounts(
@@ -117,11 +117,16 @@ def fit_rows(
     if spec.frequency:
         estimates = of_repeated_rows(estimates, np.stack(repeats, axis=1), spec.n_free)
     flags = estimates.flags
-    if counts.missing.any() or counts.infinite.any():
+    if anywhere(missing) or anywhere(infinite):
         flags = flags | np.where(counts.missing + counts.infinite > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)
-    if part.zero_weight.any():
+    if anywhere(part.zero_weight):
         flags = flags | np.where(part.zero_weight > 0, Flag.ZERO_WEIGHTS, 0).astype(np.uint8)[:, None]
     return GroupFit(replace(estimates, flags=flags), layout.keys, spec, counts, origins, engine.name)
+
+
+def _side_by_side(counts: list[IntArray]) -> IntArray:
+    """(g,) counts of each pattern as (g, m)."""
+    return counts[0][:, None] if len(counts) == 1 else np.stack(counts, axis=1)
 
 
 def _fit_blocks(

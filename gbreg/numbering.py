@@ -172,15 +172,13 @@ def mixed_radix(digits: list[_Digit], labels: Sequence[Hashable], ops: RowOps) -
     if len(digits) == 1:
         keys = digits[0].level(occupied, labels[0])
         return Groups(codes, sizes, None if len(keys) == n_codes else occupied, keys)
-    levels, positions, rest = [], [], occupied
-    for digit in reversed(digits):
-        whole = rest // digit.base  # by a scalar, and np.divmod is not: five times as long
-        own = rest - whole * digit.base
-        rest = whole
+    levels: list[Any] = []
+    positions: list[Any] = []
+    for digit, own in zip(digits, np.unravel_index(occupied, [d.base for d in digits]), strict=True):
         seen = np.zeros(digit.base, dtype=np.bool_)
         seen[own] = True
         levels.append(digit.level(np.flatnonzero(seen)))
-        positions.append((np.cumsum(seen) - 1)[own])
-    order: Any = {"levels": levels[::-1], "codes": positions[::-1], "names": list(labels)}
-    keys = pd.MultiIndex(**order, verify_integrity=False)
+        places = np.cumsum(seen) - 1
+        positions.append(places.astype(np.min_scalar_type(-digit.base))[own])  # as small as pandas keeps them
+    keys = pd.MultiIndex(levels=levels, codes=positions, names=list(labels), verify_integrity=False)
     return Groups(codes, sizes, None if len(occupied) == n_codes else occupied, keys)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from gbreg.accounting import nowhere
 from gbreg.columns import Column, Numbers, read_clusters, read_columns, read_mask, read_weights
 from gbreg.errors import MissingDataError, WeightsError
 from gbreg.layout import GroupLayout
@@ -55,7 +56,7 @@ class Part(NamedTuple):
 
 def select_rows(data: Data, layout: GroupLayout) -> Part:
     """Leave out the rows that are not selected; the others are presumed to be whole."""
-    none = np.zeros(layout.n_groups, dtype=np.int64)
+    none = nowhere(layout.n_groups)
     if data.where is None:
         return Part(layout, none, none, none, none)
     selected = layout.select(data.where)
@@ -209,7 +210,7 @@ def sorted_clusters(data: Data, layout: GroupLayout) -> IntArray | None:
 
 def split_patterns(problem: Problem, finite: bool) -> list[Pattern]:
     """Split a problem by what is missing in its targets: NaN and inf, unless all are ``finite``."""
-    none = np.zeros(problem.n_groups, dtype=np.int64)
+    none = nowhere(problem.n_groups)
     if finite:
         return [Pattern(problem, list(range(problem.n_targets)), none, none, none)]
     alike: dict[tuple[bytes, bytes], list[int]] = {}
