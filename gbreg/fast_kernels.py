@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gbreg._jit import entry, inlined
+from gbreg._jit import entry, inlined, prefetch
 from gbreg._lanes import LANES, gather, load, magnitudes, put_beside, spread, sqrts, store, where
 from gbreg.kernels import (
     ASKED,
@@ -533,6 +533,9 @@ def fit_groups(
             lo[m] = offsets[i] - row0 if n[m] > 0 else 0
             rows[0, m] = n[m]
             read += n[m]
+        ahead = offsets[min(g + 2 * LANES, g1)] - offsets[last + 1]
+        for i in range(ahead if ahead <= LANES * SHORT else 0):
+            prefetch(Z, offsets[last + 1] - row0 + i)
         store(smallest, 0, math.nan)
         if read > 0:
             clear_lanes(ref, ref.shape[0])

@@ -94,9 +94,14 @@ def _integer_digit(column: pd.Series[Any], ops: RowOps) -> _Digit | None:
         low, base = 0, len(uniques)
 
     def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:
-        own = present + low if uniques is None else uniques[present]
-        values: Any = own.astype(dtype)
-        keys: pd.Index[Any] = pd.Index(values + dtype.type(start), name=name)
+        if uniques is None:
+            own = present + low
+        else:
+            own = uniques if len(present) == len(uniques) else uniques[present]
+        values: Any = own.astype(dtype, copy=False)
+        if start:
+            values = values + dtype.type(start)
+        keys: pd.Index[Any] = pd.Index(values, name=name, copy=False)
         return keys
 
     return _Digit(codes, low, base, False, level)
