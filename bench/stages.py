@@ -2,7 +2,8 @@
 """Where the time of a fit goes; rewrites the block ``stages`` in ``docs/performance.md``.
 
 ``python bench/stages.py [--scale 0.01]``: each stage of the call by itself, median of rounds,
-beside the time it takes to read the same columns once at the memory bandwidth measured in this run.
+beside the time it takes to read the same columns once at the memory bandwidth measured in this run,
+and to copy them once to new memory, each column in its order.
 With a scale, numbers are printed and nothing is written.
 """
 
@@ -25,6 +26,7 @@ from gbreg.columns import as_columns
 from gbreg.interrupt import Ticker
 from gbreg.layout import gather, make_layout
 from gbreg.problem import Problem
+from gbreg.rowops import RowOps
 from gbreg.rows import Data
 from gbreg.spec import FitSpec, Grouping, fit_options
 
@@ -56,6 +58,18 @@ def bandwidth() -> float:
         return values.nbytes / timed(lambda: list(pool.map(np.sum, parts)))[0]
 
 
+def copied(columns: list[np.ndarray], rows: RowOps) -> np.ndarray:
+    """What a sort moves, without sorting, in as many threads."""
+    made = np.empty((len(columns), len(columns[0])))
+
+    def copy(part: int, lo: int, hi: int) -> None:
+        for own, column in zip(made, columns, strict=True):
+            own[lo:hi] = column[lo:hi]
+
+    rows.over(len(columns[0]), copy)
+    return made
+
+
 def stages(which: Workload, scale: float, speed: float) -> list[str]:
     """A row of the table: milliseconds."""
     which = which.scaled(scale)
@@ -82,10 +96,12 @@ def stages(which: Workload, scale: float, speed: float) -> list[str]:
 
     pack, _ = timed(sort, room)
     solve, _ = timed(lambda problem: engine.fit(problem, spec.options, tick), room, sort)
+    numbers = [frame[name].to_numpy() for name in (*which.linear, *which.responses, "w")]
+    copy, _ = timed(lambda: copied(numbers, engine.rows), room)
     columns = [*which.keys, *which.linear, *which.responses, "w"]
     size = int(frame[columns].memory_usage(index=False).sum())
     parts = [read, number, pack, solve, max(whole - read - number - pack - solve, 0.0), whole]
-    return [which.name, *(f"{part * 1e3:,.1f}" for part in parts), f"{size / speed * 1e3:,.1f}"]
+    return [which.name, *(f"{part * 1e3:,.1f}" for part in (*parts, size / speed, copy))]
 
 
 def main() -> None:
@@ -93,7 +109,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     scale = parser.parse_args().scale
     speed = bandwidth()
-    heads = ["", "columns", "keys", "sort", "fit", "rest", "whole call", "reading once"]
+    heads = ["", "columns", "keys", "sort", "fit", "rest", "whole call", "reading once", "copying once"]
     made = table(heads, [stages(which, scale, speed) for which in WORKLOADS.values()])
     made += (
         f"\n\nMilliseconds, median of {ROUNDS}; the bandwidth was {speed / 1e9:.1f} GB/s. "
