@@ -153,6 +153,18 @@ def put(S: FloatArray, a: int, h: float, low: float) -> None:
 # --------------------------------------------------------------------------- medians, weights
 
 
+@inlined
+def smaller_first(values: FloatArray, left: int, right: int, pivot: float, equal: bool) -> int:
+    """Of values[left:right + 1] those below the pivot, and ``equal`` ones, to the front; their end."""
+    end = left
+    for i in range(left, right + 1):  # no branch: it would be mispredicted every other time
+        v = values[i]
+        values[i] = values[end]
+        values[end] = v
+        end += (v < pivot) | (equal & (v == pivot))
+    return end
+
+
 @kernel
 def select(values: FloatArray, n: int, rank: int) -> float:
     """The rank-th smallest of values[:n], which is reordered so that it stands at its place."""
@@ -160,26 +172,24 @@ def select(values: FloatArray, n: int, rank: int) -> float:
     right = n - 1
     seed = n
     while right - left > 16:
-        # a pseudo-random pivot: no order of the rows makes this quadratic
+        # the middle of three pseudo-random ones: no order of the rows makes this quadratic
+        size = right - left + 1
         seed = (seed * 1103515245 + 12345) % 2147483648
-        pivot = values[left + seed % (right - left + 1)]
-        i = left
-        j = right
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if rank <= j:
-            right = j
-        elif rank >= i:
-            left = i
-        else:
-            left = right = rank
+        a = values[left + seed % size]
+        seed = (seed * 1103515245 + 12345) % 2147483648
+        b = values[left + seed % size]
+        seed = (seed * 1103515245 + 12345) % 2147483648
+        pivot = max(min(a, b), min(max(a, b), values[left + seed % size]))
+        middle = smaller_first(values, left, right, pivot, False)
+        if rank < middle:
+            right = middle - 1
+        elif middle > left:
+            left = middle
+        else:  # none is smaller
+            middle = smaller_first(values, left, right, pivot, True)
+            found = rank < middle or middle == left  # among those that are equal, or the pivot is NaN
+            left = rank if found else middle
+            right = rank if found else right
     # smallest to the front by exchanges without a branch: insertion mispredicts at every row
     for i in range(left, rank + 1):
         least = values[right]

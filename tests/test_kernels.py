@@ -91,12 +91,16 @@ def test_double_double_square_root_is_right_to_the_last_bit_or_so():
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 16, 17, 18, 100, 1001])
-@pytest.mark.parametrize("kind", ["normal", "ties", "sorted", "reversed", "constant"])
+@pytest.mark.parametrize(
+    "kind", ["normal", "ties", "two values", "one apart", "sorted", "reversed", "constant"]
+)
 def test_median_is_exact(n, kind):
     values = np.random.default_rng(n).normal(size=n)
     values = {
         "normal": values,
         "ties": np.round(values),
+        "two values": np.sign(values),
+        "one apart": np.where(np.arange(n) == n // 3, -1.0, 0.0),
         "sorted": np.sort(values),
         "reversed": np.sort(values)[::-1].copy(),
         "constant": np.full(n, 3.3),
@@ -104,6 +108,13 @@ def test_median_is_exact(n, kind):
     middle = np.median(values)
     assert kernels.median(values.copy(), n) == middle
     assert kernels.median_deviation(values.copy(), n) == np.median(np.abs(values - middle))
+
+
+def test_a_median_of_nan_ends():
+    values = np.random.default_rng(3).normal(size=500)
+    values[::3] = np.nan
+    kernels.median(values, 500)  # no number, but it comes
+    assert math.isnan(kernels.median(np.full(500, np.nan), 500))
 
 
 @quiet()  # products overflow, and are not used then
