@@ -20,7 +20,7 @@ from gbreg.rowops import NUMPY, Codes, Packed, code_type
 
 SERIAL_ROWS = 100_000  # below this a second thread costs more than it brings
 MOST_PARTS = 8  # each part of the rows counts the rows of every group
-BLOCK_ROWS = 1 << 8  # rows whose places are known before their columns are moved: they stay in cache
+BLOCK_ROWS = 1 << 9  # rows whose places are known before their columns are moved: they stay in cache
 DIRECT = 1 << 14  # groups whose ends stay in cache: rows are moved once; those of more groups in two steps
 STREAMS = 256  # places that rows are moved to in the first of them
 STREAM_BYTES = 1 << 18  # of a place: to fit one takes some Python
