@@ -47,7 +47,8 @@ def fit_rows(
     if not spec.options.intercept:  # through zero: differences from an origin would be another model
         X, Y = ([Numbers(column.as_float()) for column in columns] for columns in (X, Y))
     once = not spec.needs_rows and vars(type(engine)).get("reads_once", False)
-    problem, origins, packed = gather(part.layout, X, Y, data.w, ops, whole=not once)
+    whole = not once or spec.frequency  # whether rows are read otherwise, or before the fit
+    problem, origins, packed = gather(part.layout, X, Y, data.w, ops, whole)
     tick(0)
     finite = bool(packed.finite[k:-1].all())
     if not (packed.finite[:k].all() and packed.finite[-1] and packed.least[-1] > 0) or (
@@ -56,7 +57,7 @@ def fit_rows(
         del problem, packed
         part = whole_rows(data, part, spec)
         tick(0)
-        problem, origins, packed = gather(part.layout, X, Y, data.w, ops, whole=not once)
+        problem, origins, packed = gather(part.layout, X, Y, data.w, ops, whole)
         finite = bool(packed.finite[k:-1].all())
     tick(0)
     if once and finite:

@@ -96,7 +96,11 @@ def test_a_stream_too_long_for_one_piece_of_work_is_sorted_at_once(monkeypatch):
     packed_in_part(2, False)
 
 
-@pytest.mark.parametrize("options", [{}, {"cov_type": "HC1"}, {"mad": False}, {"clip": 3.0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"cov_type": "HC1"}, {"mad": False}, {"clip": 3.0}, {"weights": "n", "weights_type": "frequency"}],
+    ids=str,
+)
 @pytest.mark.parametrize("gaps", ["none", "predictor", "target"])
 def test_no_number_depends_on_who_sorts_the_rows(monkeypatch, steps, gaps, options):
     """Groups of all kinds, some of which ask for the extended path, whose rows have to be in their place."""
@@ -104,6 +108,7 @@ def test_no_number_depends_on_who_sorts_the_rows(monkeypatch, steps, gaps, optio
     frame = pd.DataFrame(rng.normal(size=(900, 3)), columns=["x", "z", "y"])
     frame["g"] = rng.integers(0, 150, 900) * 1_000_003
     frame["w"] = rng.uniform(0.5, 2, 900)
+    frame["n"] = rng.integers(1, 5, 900)
     for g, size in ((33, 1e-9), (70, 1e-5), (149, 0.0)):
         frame.loc[frame["g"] == g * 1_000_003, "z"] = frame["x"] + size * frame["z"]
     if gaps != "none":
@@ -114,7 +119,7 @@ def test_no_number_depends_on_who_sorts_the_rows(monkeypatch, steps, gaps, optio
     asked = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w", **options}
     with pytest.warns(gbreg.GbregWarning):
         fits = [gbreg.fit(frame, n_jobs=n_jobs, **asked) for n_jobs in (1, 3)]
-    assert bool(sorted_there) == steps
+    assert bool(sorted_there) == steps  # by the fit, or all of them before it
     assert fits[0].flags["y", "extended"].sum() >= 2
     monkeypatch.setattr(_rowops, "DIRECT", 1 << 20)
     with pytest.warns(gbreg.GbregWarning):
