@@ -2,7 +2,7 @@
 """The compiled kernels of a fit: plain loops that read inputs, write outputs, never raise.
 
 Order of the file: double-double primitives, medians and weights, the extended path. The fast path is in
-`gbreg.fast_kernels` and the sums it begins with in `gbreg.sum_kernels`, long groups in
+`gbreg.fast_kernels` and its passes over rows in `gbreg.sum_kernels`, long groups in
 `gbreg.block_kernels`, rows and keys in `gbreg.row_kernels`, other losses than squares in
 `gbreg.loss_kernels` and two files that build on it.
 

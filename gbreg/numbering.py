@@ -179,7 +179,7 @@ def mixed_radix(digits: list[_Digit], labels: Sequence[Hashable], ops: RowOps) -
         return Groups(codes, sizes, None if len(keys) == n_codes else occupied, keys)
     levels: list[Any] = []
     positions: list[Any] = []
-    for digit, own in zip(digits, np.unravel_index(occupied, [d.base for d in digits]), strict=True):
+    for digit, own in zip(digits, _apart(occupied, [d.base for d in digits]), strict=True):
         seen = np.zeros(digit.base, dtype=np.bool_)
         seen[own] = True
         levels.append(digit.level(np.flatnonzero(seen)))
@@ -187,3 +187,11 @@ def mixed_radix(digits: list[_Digit], labels: Sequence[Hashable], ops: RowOps) -
         positions.append(places.astype(np.min_scalar_type(-digit.base))[own])  # as small as pandas keeps them
     keys = pd.MultiIndex(levels=levels, codes=positions, names=list(labels), verify_integrity=False)
     return Groups(codes, sizes, None if len(occupied) == n_codes else occupied, keys)
+
+
+def _apart(numbers: IntArray, bases: list[int]) -> list[IntArray]:
+    """Digits of mixed-radix numbers; arrays of numpy before 2 have 32 dimensions at most."""
+    if len(bases) <= 32:
+        return list(np.unravel_index(numbers, bases))
+    rest, *last = np.unravel_index(numbers, [math.prod(bases[:-31]), *bases[-31:]])
+    return [*_apart(rest, bases[:-31]), *last]

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gbreg.errors import GbregError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -97,24 +99,9 @@ class Loss(NamedTuple):
     maxiter: int = 500  # all but "squared"
 
 
-class Unsorted(Protocol):
-    """The rest of a sort: rows of a few groups at a time, which a cache has room for."""
-
-    edges: IntArray  # a range is groups edges[i]:edges[i + 1]
-
-    def sort(self, g0: int, g1: int, rows: FloatArray) -> None:
-        """The rows of range g0:g1, sorted, into rows (at least as many, columns); once only."""
-
-    def put(self, lo: int, hi: int, rows: FloatArray) -> None:
-        """What `sort` made of a range to its place in the problem, lo:hi."""
-
-    def finish(self) -> None:
-        """Both, for all ranges."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """Rows sorted by group; all arrays C-contiguous and read-only.
+    """Rows sorted by group, or ``unsorted``; all arrays C-contiguous and read-only.
 
     Group g is rows ``offsets[g]:offsets[g + 1]``. Every value is finite and every weight
     positive: rows that take no part are not here. A row's numbers lie side by side, so that
@@ -130,7 +117,7 @@ class Problem:
     # To be told of rows lo:hi that have been read for the last time, each once: they may be zeros from
     # then on. None if anybody else will read them.
     spent: Spent | None = None
-    unsorted: Unsorted | None = None  # if rows are not in their group yet, but in its range of groups
+    unsorted: Any = None  # `gbreg.rowops.Unsorted`, if rows are in their range of groups only
 
     @classmethod
     def from_columns(
@@ -169,13 +156,17 @@ class Problem:
 
     def slice(self, g0: int, g1: int) -> Problem:
         """Groups g0:g1 as a problem of their own (copies of its rows)."""
+        self.check_sorted()
         lo, hi = int(self.offsets[g0]), int(self.offsets[g1])
+        origin = None if self.origin is None else frozen(self.origin[g0:g1])
         return Problem(
-            Z=frozen(self.Z[lo:hi]),
-            offsets=frozen(self.offsets[g0 : g1 + 1] - lo),
-            n_predictors=self.n_predictors,
-            origin=None if self.origin is None else frozen(self.origin[g0:g1]),
+            frozen(self.Z[lo:hi]), frozen(self.offsets[g0 : g1 + 1] - lo), self.n_predictors, origin
         )
+
+    def check_sorted(self) -> None:
+        """Raise `GbregError` if rows are not in their groups yet: an internal error."""
+        if self.unsorted is not None:
+            raise GbregError("internal error: rows were to be read before they were sorted")
 
     def part(
         self,
@@ -188,6 +179,7 @@ class Problem:
             targets = None
         if rows is None and groups is None and targets is None:
             return self
+        self.check_sorted()
         Z, offsets, origin = self.Z, self.offsets, self.origin
         if groups is not None:
             chosen, own = self.rows_of(groups)

@@ -14,9 +14,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg.problem import BoolArray, FloatArray, IntArray, Spent, Unsorted
+from gbreg.problem import BoolArray, FloatArray, IntArray, Spent
 
 Codes = NDArray[Any]  # (n,) int32, or int64 if there are 2**31 groups or more; -1: in no group
+
+
+class Unsorted(Protocol):
+    """The rest of a sort, range by range: groups ``edges[i]:edges[i + 1]``."""
+
+    edges: IntArray
+
+    def sort(self, g0: int, g1: int, rows: FloatArray) -> None:
+        """The rows of range g0:g1, sorted, into rows (at least as many, columns); once only."""
+
+    def put(self, g0: int, g1: int, rows: FloatArray) -> None:
+        """What `sort` made of a range to its place in the problem."""
+
+    def finish(self) -> None:
+        """Both, for all ranges."""
 
 
 class Packed(NamedTuple):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rows of groups into lanes, and what is summed over them.
+"""Rows of groups into lanes: what is summed over them, and their residuals.
 
 What a group has is a lane, a column of arrays (..., LANES), and all arithmetic is that of lanes.
 Groups of up to SHORT rows are read together, row by row; a longer one takes all lanes for itself, LANES

@@ -145,6 +145,17 @@ def test_several_labels(rows: list[int], options: dict[str, bool], by: list[str]
     check(frame, by, *[frame[kind] for kind in by], **options)
 
 
+@pytest.mark.parametrize("n_keys", [31, 32, 33, 70])
+def test_more_keys_than_an_array_has_dimensions(n_keys: int) -> None:
+    labels = [f"k{i}" for i in range(n_keys)]
+    frame = pd.DataFrame(np.random.default_rng(n_keys).integers(0, 2, (200, n_keys)), columns=labels)
+    frame[labels[7:-7]] = 5  # the product of what keys may be has to stay in int64
+    for ops in (NUMPY, CompiledRows(1)):
+        got = make_layout(frame, Grouping(labels), ops)
+        assert numbering.find_digits(frame, Grouping(labels), ops) is not None
+        assert_index_equal(got.keys, frame.groupby(labels).size().index, exact=True)
+
+
 @pytest.mark.parametrize(
     "by", [["int", "bool"], ["full", "int8"], ["uint64", "category", "int"], ["low", "cut"]]
 )

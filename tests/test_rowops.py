@@ -14,6 +14,8 @@ import gbreg
 from gbreg import row_kernels
 from gbreg.backends import _rowops
 from gbreg.backends._rowops import CompiledRows
+from gbreg.errors import GbregError
+from gbreg.problem import Problem
 from gbreg.rowops import NUMPY, Packed
 
 KINDS = ["shuffled", "sorted", "some without group", "none in a group"]
@@ -83,7 +85,7 @@ def test_the_second_step_may_be_left_to_who_reads_the_rows(threads, steps):
         rest.sort(g0, g1, own)
         n = int(np.diff(rest.offsets[[g0, g1]])[0])
         np.testing.assert_array_equal(own[:n], want[row : row + n])
-        rest.put(row, row + n, own)
+        rest.put(g0, g1, own)
         row += n
     np.testing.assert_array_equal(got.Z, want)
     again, _ = packed_in_part(threads, steps)
@@ -92,8 +94,25 @@ def test_the_second_step_may_be_left_to_who_reads_the_rows(threads, steps):
 
 
 def test_a_stream_too_long_for_one_piece_of_work_is_sorted_at_once(monkeypatch):
-    monkeypatch.setattr(_rowops, "UNSORTED_ROWS", 20)
-    packed_in_part(2, False)
+    monkeypatch.setattr(_rowops, "UNSORTED_BYTES", 320)
+    got, want = packed_in_part(2, False)
+    np.testing.assert_array_equal(got.Z, want)
+
+
+def test_rows_are_sorted_once_and_not_read_before(steps):
+    got, _ = packed_in_part(1, steps)
+    offsets = np.concatenate(([0], np.cumsum(np.bincount([0, 1, 1]))))
+    problem = Problem(got.Z, offsets, 1, unsorted=got.unsorted)
+    if (rest := got.unsorted) is None:
+        assert problem.slice(0, 2).n_rows == 3
+        return
+    for read in (lambda: problem.slice(0, 1), lambda: problem.part(groups=np.array([0]))):
+        with pytest.raises(GbregError, match="before they were sorted"):
+            read()
+    g0, g1 = rest.edges[:2].tolist()
+    rest.sort(g0, g1, np.empty((600, 2)))
+    with pytest.raises(GbregError, match="sorted twice"):
+        rest.sort(g0, g1, np.empty((600, 2)))
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ from gbreg.backends._ranges import map_ranges, piece_rows, run_tasks, threads_fo
 from gbreg.backends._rowops import CompiledRows
 from gbreg.minimum import START_ROWS, Minimum, draws
 from gbreg.problem import Estimates, FitOptions, IntArray, Loss, Problem
+from gbreg.rowops import Unsorted
 
-RANGE_ROWS = 1 << 16  # rows between two chances to stop
+RANGE_ROWS = 1 << 16  # rows between two chances to stop, if all are sorted
 LEAST_RANGE_ROWS = 1 << 12  # fewer would be done before another thread could help
 EXTENDED_ROWS = 1 << 13  # the same on the extended path, which is slower
 SERIAL_ROWS = 50_000  # below this a second thread costs more than it brings
@@ -83,7 +84,7 @@ class NumbaBackend:
         p = k + options.intercept
         token = as_token(k)
         longest = int(run.sizes.max(initial=0)) if options.mad else 0
-        rest = problem.unsorted
+        rest: Unsorted | None = problem.unsorted
         rows = piece_rows(problem.n_rows, run.threads, RANGE_ROWS, LEAST_RANGE_ROWS)
         ranges = problem.split(rows) if rest is None else pairwise(rest.edges.tolist())
         room = 0 if rest is None else int(np.diff(run.offsets[rest.edges]).max())
@@ -102,7 +103,7 @@ class NumbaBackend:
                 fast_kernels.fit_groups(*arguments)
             if run.todo[g0:g1].any():
                 if rest is not None:
-                    rest.put(lo, hi, own.rows)
+                    rest.put(g0, g1, own.rows)
             elif problem.spent is not None:
                 problem.spent(lo, hi)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gbreg import row_kernels
 from gbreg.backends._memory import rows_memory
 from gbreg.backends._ranges import run_tasks, threads_for
+from gbreg.errors import GbregError
 from gbreg.problem import FloatArray, IntArray
 from gbreg.rowops import NUMPY, Codes, Packed, code_type
 
@@ -25,7 +26,7 @@ DIRECT = 1 << 14  # groups whose ends stay in cache: rows are moved once; those 
 STREAMS = 256  # places that rows are moved to in the first of them
 STREAM_BYTES = 1 << 18  # of a place: to fit one takes some Python
 SMALL_BYTES = 8 << 20  # rows that fit the cache are moved once
-UNSORTED_ROWS = 1 << 17  # of a stream at most that is sorted by who reads it: it is one piece of work
+UNSORTED_BYTES = 8 << 20  # of a stream at most that is sorted by who reads it: it is to stay in cache
 LEAST_BITS = 12  # of a hash table
 GROWN = 1 << 16  # distinct values from which on it doubles instead of quadrupling
 SAMPLE = 1 << 13  # values that tell how many are distinct
@@ -196,7 +197,7 @@ class CompiledRows:
         if shift:
             edges = np.append(np.arange(0, n_groups, 1 << shift), n_groups)
             rest = Rest(Z.view(), _plain(moved), offsets, offsets[:-1].copy(), edges, parts)
-            if whole or np.diff(offsets[edges]).max() > UNSORTED_ROWS:
+            if whole or np.diff(offsets[edges]).max() * width * 8 > UNSORTED_BYTES:
                 rest.finish()
                 rest = None
         return Packed(Z, check.sum(axis=0) == 0, least.min(axis=0), spent, rest)
@@ -228,7 +229,7 @@ class CompiledRows:
 
 @dataclass(slots=True, eq=False)
 class Rest:
-    """`gbreg.problem.Unsorted`: rows that the first of two steps has moved to the stream of their group."""
+    """`gbreg.rowops.Unsorted`: rows that the first of two steps has moved to the stream of their group."""
 
     Z: FloatArray
     codes: Codes  # of the rows of Z
@@ -238,10 +239,13 @@ class Rest:
     threads: int
 
     def sort(self, g0: int, g1: int, rows: FloatArray) -> None:
+        if not np.array_equal(self.cursor[g0:g1], self.offsets[g0:g1]):
+            raise GbregError("internal error: rows of a range were to be sorted twice")
         lo, hi = int(self.offsets[g0]), int(self.offsets[g1])
         row_kernels.sort_stream(self.Z, lo, hi, self.codes, self.cursor, rows)
 
-    def put(self, lo: int, hi: int, rows: FloatArray) -> None:
+    def put(self, g0: int, g1: int, rows: FloatArray) -> None:
+        lo, hi = int(self.offsets[g0]), int(self.offsets[g1])
         self.Z[lo:hi] = rows[: hi - lo]
 
     def finish(self) -> None:
@@ -251,7 +255,7 @@ class Rest:
             rows = np.empty((room, self.Z.shape[1]))
             for g0, g1 in streams[part :: self.threads]:
                 self.sort(g0, g1, rows)
-                self.put(int(self.offsets[g0]), int(self.offsets[g1]), rows)
+                self.put(g0, g1, rows)
 
         _at_once(work, self.threads)
 
