@@ -172,14 +172,13 @@ def select(values: FloatArray, n: int, rank: int) -> float:
     right = n - 1
     seed = n
     while right - left > 16:
-        # the middle of three pseudo-random ones: no order of the rows makes this quadratic
+        # the middle of three from a pseudo-random place on: no order of the rows makes this quadratic
         size = right - left + 1
         seed = (seed * 1103515245 + 12345) % 2147483648
         a = values[left + seed % size]
-        seed = (seed * 1103515245 + 12345) % 2147483648
-        b = values[left + seed % size]
-        seed = (seed * 1103515245 + 12345) % 2147483648
-        pivot = max(min(a, b), min(max(a, b), values[left + seed % size]))
+        b = values[left + (seed + size // 3) % size]
+        c = values[left + (seed + 2 * size // 3) % size]
+        pivot = max(min(a, b), min(max(a, b), c))
         middle = smaller_first(values, left, right, pivot, False)
         if rank < middle:
             right = middle - 1

@@ -84,7 +84,7 @@ def minimize_loss(
         _minimize_range(part, out.view(g0, g1), loss, minimize, progress, mad, drop)
 
     rows = piece_rows(problem.n_rows, threads, CHUNK_ROWS)
-    map_ranges(work, problem, list(problem.split(rows)), threads, lambda done: progress(0))
+    map_ranges(work, problem, problem.split(rows), threads, lambda done: progress(0))
     return out
 
 

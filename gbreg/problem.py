@@ -130,16 +130,19 @@ class Problem:
     @property
     def X(self) -> FloatArray:
         """(k, n) view of the predictors."""
+        self.check_sorted()
         return self.Z[:, : self.n_predictors].T
 
     @property
     def Y(self) -> FloatArray:
         """(t, n) view of the targets."""
+        self.check_sorted()
         return self.Z[:, self.n_predictors : -1].T
 
     @property
     def w(self) -> FloatArray:
         """(n,) view of the weights."""
+        self.check_sorted()
         return self.Z[:, -1]
 
     @property

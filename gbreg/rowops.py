@@ -23,6 +23,7 @@ class Unsorted(Protocol):
     """The rest of a sort, range by range: groups ``edges[i]:edges[i + 1]``."""
 
     edges: IntArray
+    longest: int  # rows of a range, at most
 
     def sort(self, g0: int, g1: int, rows: FloatArray) -> None:
         """The rows of range g0:g1, sorted, into rows (at least as many, columns); once only."""

@@ -92,7 +92,7 @@ def sandwich(
                 out[part, q] = np.moveaxis(factor, -1, 0).reshape(g1 - g0, p * p)
 
     rows_each = piece_rows(problem.n_rows, threads, CHUNK_ROWS)
-    map_ranges(work, problem, list(problem.split(rows_each)), threads, lambda rows: progress(0))
+    map_ranges(work, problem, problem.split(rows_each), threads, lambda rows: progress(0))
     return out
 
 

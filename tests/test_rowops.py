@@ -106,7 +106,11 @@ def test_rows_are_sorted_once_and_not_read_before(steps):
     if (rest := got.unsorted) is None:
         assert problem.slice(0, 2).n_rows == 3
         return
-    for read in (lambda: problem.slice(0, 1), lambda: problem.part(groups=np.array([0]))):
+    for read in (
+        lambda: problem.slice(0, 1),
+        lambda: problem.part(groups=np.array([0])),
+        *(lambda name=name: getattr(problem, name) for name in "XYw"),
+    ):
         with pytest.raises(GbregError, match="before they were sorted"):
             read()
     g0, g1 = rest.edges[:2].tolist()

@@ -87,8 +87,7 @@ class NumbaBackend:
         rest: Unsorted | None = problem.unsorted
         rows = piece_rows(problem.n_rows, run.threads, RANGE_ROWS, LEAST_RANGE_ROWS)
         ranges = problem.split(rows) if rest is None else pairwise(rest.edges.tolist())
-        room = 0 if rest is None else int(np.diff(run.offsets[rest.edges]).max())
-        own = _Own(room, k, p, t, min(longest, LONG_ROWS))
+        own = _Own(0 if rest is None else rest.longest, k, p, t, min(longest, LONG_ROWS))
 
         def fast(g0: int, g1: int) -> None:
             lo, hi = int(run.offsets[g0]), int(run.offsets[g1])
@@ -107,7 +106,7 @@ class NumbaBackend:
             elif problem.spent is not None:
                 problem.spent(lo, hi)
 
-        map_ranges(fast, problem, list(ranges), run.threads, progress)
+        map_ranges(fast, problem, ranges, run.threads, progress)
         if run.todo.any():
             todo = _groups_with(run.todo)
             for g in todo[run.todo[todo, 0] == kernels.LONG]:
@@ -157,5 +156,5 @@ class NumbaBackend:
             run(problem.Z, problem.offsets, g0, g1, p, *asked, *scratch, *found)
 
         with quiet():
-            map_ranges(some, problem, list(problem.split(LOSS_ROWS)), 1, lambda rows: progress(0))
+            map_ranges(some, problem, problem.split(LOSS_ROWS), 1, lambda rows: progress(0))
         return found

@@ -64,7 +64,7 @@ class NumpyBackend:
         def work(g0: int, g1: int) -> Estimates:
             return fit_range(problem, g0, g1, options)
 
-        parts = map_ranges(work, problem, list(problem.split(ROWS)), self.threads(problem.n_rows), progress)
+        parts = map_ranges(work, problem, problem.split(ROWS), self.threads(problem.n_rows), progress)
         if not parts:
             return Estimates.empty(0, problem.n_predictors, problem.n_targets, options.intercept)
         return parts[0] if len(parts) == 1 else Estimates.stack_groups(parts)

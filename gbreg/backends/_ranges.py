@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
@@ -135,10 +135,11 @@ def piece_rows(n_rows: int, threads: int, most: int, least: int = LEAST_ROWS) ->
 def map_ranges(
     work: Callable[[int, int], T],
     problem: Problem,
-    ranges: Sequence[tuple[int, int]],
+    ranges: Iterable[tuple[int, int]],
     n_threads: int,
     progress: Progress,
 ) -> list[T]:
     """``work(g0, g1)`` over group ranges, results in order."""
-    sizes = [int(problem.offsets[g1] - problem.offsets[g0]) for g0, g1 in ranges]
-    return run_tasks(lambda span: work(*span), ranges, sizes, n_threads, progress)
+    spans = list(ranges)
+    sizes = [int(problem.offsets[g1] - problem.offsets[g0]) for g0, g1 in spans]
+    return run_tasks(lambda span: work(*span), spans, sizes, n_threads, progress)

@@ -196,8 +196,9 @@ class CompiledRows:
         rest = None
         if shift:
             edges = np.append(np.arange(0, n_groups, 1 << shift), n_groups)
-            rest = Rest(Z.view(), _plain(moved), offsets, offsets[:-1].copy(), edges, parts)
-            if whole or np.diff(offsets[edges]).max() * width * 8 > UNSORTED_BYTES:
+            longest = int(np.diff(offsets[edges]).max())
+            rest = Rest(Z.view(), _plain(moved), offsets, offsets[:-1].copy(), edges, longest, parts)
+            if whole or longest * width * 8 > UNSORTED_BYTES:
                 rest.finish()
                 rest = None
         return Packed(Z, check.sum(axis=0) == 0, least.min(axis=0), spent, rest)
@@ -236,6 +237,7 @@ class Rest:
     offsets: IntArray
     cursor: IntArray  # (g,) where rows of each group go
     edges: IntArray
+    longest: int
     threads: int
 
     def sort(self, g0: int, g1: int, rows: FloatArray) -> None:
@@ -249,10 +251,10 @@ class Rest:
         self.Z[lo:hi] = rows[: hi - lo]
 
     def finish(self) -> None:
-        streams, room = list(pairwise(self.edges.tolist())), np.diff(self.offsets[self.edges]).max()
+        streams = list(pairwise(self.edges.tolist()))
 
         def work(part: int) -> None:
-            rows = np.empty((room, self.Z.shape[1]))
+            rows = np.empty((self.longest, self.Z.shape[1]))
             for g0, g1 in streams[part :: self.threads]:
                 self.sort(g0, g1, rows)
                 self.put(g0, g1, rows)
