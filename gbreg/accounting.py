@@ -10,10 +10,12 @@ import numpy as np
 from gbreg.errors import GbregError
 from gbreg.problem import IntArray
 
+_ZERO = bytes(8)
+
 
 def nowhere(g: int) -> IntArray:
     """(g,) no rows in any group, in the memory of one number: most counts are that."""
-    return np.broadcast_to(np.int64(0), g)
+    return np.ndarray(g, np.int64, _ZERO, strides=(0,))  # broadcast_to takes seven times as long
 
 
 def anywhere(counts: IntArray) -> bool:
@@ -50,6 +52,8 @@ class RowCounts:
 
     def by_target(self, pattern: IntArray) -> RowCounts:
         """Per target instead of per pattern; targets of one pattern share their memory."""
+        if len(pattern) == 1:
+            return self
 
         def spread(counts: IntArray) -> IntArray:
             if counts.shape[1] > 1:

@@ -357,9 +357,10 @@ def _numbers(values: Any, what: str, kinds: str) -> Numbers:
     """Numbers of a Series or a one-dimensional array."""
     if isinstance(values.dtype, pd.SparseDtype):
         values = np.asarray(values)
-    _check_dtype(values.dtype, what, kinds)
-    plain = isinstance(values.dtype, np.dtype)
-    kind, size = values.dtype.kind, values.dtype.itemsize
+    dtype = values.dtype
+    _check_dtype(dtype, what, kinds)
+    plain = isinstance(dtype, np.dtype)
+    kind, size = dtype.kind, dtype.itemsize
     if kind not in "iu" or size < 8:  # float64 holds them
         if plain:
             array = values.to_numpy() if isinstance(values, pd.Series) else values  # asarray is slower

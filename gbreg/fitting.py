@@ -122,7 +122,9 @@ def fit_rows(
         flags = flags | np.where(counts.missing + counts.infinite > 0, Flag.ROWS_DROPPED, 0).astype(np.uint8)
     if anywhere(part.zero_weight):
         flags = flags | np.where(part.zero_weight > 0, Flag.ZERO_WEIGHTS, 0).astype(np.uint8)[:, None]
-    return GroupFit(replace(estimates, flags=flags), layout.keys, spec, counts, origins, engine.name)
+    if flags is not estimates.flags:
+        estimates = replace(estimates, flags=flags)
+    return GroupFit(estimates, layout.keys, spec, counts, origins, engine.name)
 
 
 def _side_by_side(counts: list[IntArray]) -> IntArray:

@@ -67,9 +67,10 @@ def bse(sigma: FloatArray, root: FloatArray, exact: BoolArray) -> FloatArray:
 def _times(factors: FloatArray, values: FloatArray) -> FloatArray:
     """(g, t) times (g, 1 or t, p) -> (g, t, p), each column in one piece of memory."""
     (g, t), p = factors.shape, values.shape[2]
-    values = np.broadcast_to(values, (g, t, p))
     if g < t * p:
         return factors[:, :, None] * values
+    if values.shape[1] < t:
+        values = np.broadcast_to(values, (g, t, p))
     out = np.empty((t, p, g))
     for lo in range(0, g, CHUNK):  # numpy's inner loop would be over p, which is short
         some = slice(lo, lo + CHUNK)

@@ -52,7 +52,7 @@ class GroupLayout:
     @property
     def sizes(self) -> IntArray:
         """(g,) rows of each group."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     @cached_property
     def order(self) -> IntArray:

@@ -49,8 +49,13 @@ class Statistics:
 
     def shared(self, name: str) -> NDArray[Any]:
         """Expand an array per pattern to targets: (g, m, ...) -> (g, t, ...)."""
-        values = self._narrow(name)
-        return np.broadcast_to(values, (len(values), len(self.estimates.pattern), *values.shape[2:]))
+        return self._wide(self._narrow(name))
+
+    def _wide(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(g, 1 or t, ...) -> (g, t, ...)."""
+        g, m, *rest = values.shape
+        t = len(self.estimates.pattern)
+        return values if m == t else np.broadcast_to(values, (g, t, *rest))
 
     def _narrow(self, name: str) -> NDArray[Any]:
         """The same, but (g, 1, ...) for all targets if they share a pattern, as in most fits."""
@@ -67,7 +72,7 @@ class Statistics:
 
     @property
     def df_resid(self) -> FloatArray:
-        return np.broadcast_to(self._df_resid, self.estimates.level.shape)
+        return self._wide(self._df_resid)
 
     @cached_property
     def _df_resid(self) -> FloatArray:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def sizes(self) -> IntArray:
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     def estimates(self) -> Estimates:
         """Views of the columns under their names."""
@@ -92,7 +92,7 @@ class Run:
         p = k + self.settings.intercept
         shared = self.P[:, :g].T[:, None, :]
         own = self.T[:, :g].reshape(t, kernels.PARAMS + p, g).transpose(2, 0, 1)
-        ends = np.cumsum([kernels.CENTER, k, k, k * (k - 1) // 2, p, p * (p - 1) // 2])
+        ends = accumulate([kernels.CENTER, k, k, k * (k - 1) // 2, p, p * (p - 1) // 2])
         center, norm, xcorr, root, corr = (shared[:, :, a:b] for a, b in pairwise(ends))
         return Estimates(
             params=own[:, :, kernels.PARAMS :],
@@ -153,8 +153,8 @@ def lanes(rows: int) -> FloatArray:
 def carved(heights: dict[str, int]) -> dict[str, Any]:
     """Arrays (height, LANES) by name, of one piece of memory."""
     memory, made = lanes(sum(heights.values())), {}
-    for name, end in zip(heights, np.cumsum(list(heights.values())).tolist(), strict=True):
-        made[name] = memory[end - heights[name] : end]
+    for (name, height), end in zip(heights.items(), accumulate(heights.values()), strict=True):
+        made[name] = memory[end - height : end]
     return made
 
 
@@ -266,7 +266,7 @@ class ExtendedScratch(NamedTuple):
             "spot": k,
             "rss": t,
         }
-        starts = [0, *np.cumsum(list(widths.values())).tolist()]
+        starts = [0, *accumulate(widths.values())]
         return cls(
             low=np.empty(c + 1),
             high=np.empty(c + 1),

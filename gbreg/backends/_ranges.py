@@ -87,6 +87,19 @@ def run_tasks(
     The calling thread does its share and is in Python between tasks, so Ctrl-C arrives between them;
     whatever stops it also cancels the tasks that have not started.
     """
+    helpers = min(n_threads, len(tasks)) - 1
+    if helpers > 0:
+        return _shared(work, tasks, sizes, helpers, progress)
+    results = []
+    for task, size in zip(tasks, sizes, strict=True):
+        results.append(work(task))
+        progress(size)
+    return results
+
+
+def _shared(
+    work: Callable[[A], T], tasks: Sequence[A], sizes: Sequence[int], helpers: int, progress: Progress
+) -> list[T]:
     results: list[Any] = [None] * len(tasks)
     left = deque(range(len(tasks)))
     done: deque[int] = deque()
@@ -108,10 +121,6 @@ def run_tasks(
     def report() -> None:
         progress(sum(done.popleft() for _ in range(len(done))))
 
-    helpers = min(n_threads, len(tasks)) - 1
-    if helpers <= 0:
-        take(report)
-        return results
     with one_pool() as pool:
         futures = [pool.submit(take, lambda: None) for _ in range(helpers)]
         try:
