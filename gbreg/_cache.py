@@ -23,7 +23,8 @@ from gbreg.errors import GbregWarning
 
 SOURCES = (
     *("_jit.py", "_lanes.py", "problem.py"),
-    *("row_kernels.py", "kernels.py", "sum_kernels.py", "fast_kernels.py", "block_kernels.py"),
+    *("row_kernels.py", "kernels.py", "median_kernels.py", "sum_kernels.py", "fast_kernels.py"),
+    *("extended_kernels.py", "block_kernels.py"),
     *("loss_kernels.py", "reweight_kernels.py", "quantile_kernels.py"),
 )
 

@@ -12,18 +12,16 @@ from typing import Any
 
 from gbreg._jit import entry
 from gbreg._lanes import lane_sum, load
-from gbreg.kernels import (
+from gbreg.extended_kernels import (
     At,
-    accumulate,
     clear,
-    clear_lanes,
     dd_add_cross,
     dd_add_gradient,
     dd_add_squares,
     dd_add_sums,
-    log_sum,
     scan,
 )
+from gbreg.kernels import accumulate, clear_lanes, log_sum
 from gbreg.problem import FloatArray, IntArray
 from gbreg.sum_kernels import add_moments, add_residuals, deal_rows, final_residuals
 

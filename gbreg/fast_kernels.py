@@ -37,11 +37,11 @@ from gbreg.kernels import (
     Settings,
     clear_lanes,
     log_sum,
-    median_deviation,
     places,
     two_product,
     two_sum,
 )
+from gbreg.median_kernels import median_deviation
 from gbreg.problem import FloatArray, IntArray
 from gbreg.sum_kernels import (
     all_equal,

@@ -21,7 +21,8 @@ from typing import Any
 
 from gbreg._jit import inlined, kernel
 from gbreg._lanes import LANES, gather, lane_max, lane_sum, load, magnitudes, spread, store, where
-from gbreg.kernels import SHORT, clear_lanes, four, increase, lane_medians, median
+from gbreg.kernels import SHORT, clear_lanes, four, increase
+from gbreg.median_kernels import lane_medians, median
 from gbreg.problem import FloatArray, IntArray
 
 # As in gbreg.minimum and gbreg.problem; a test holds all of these kernels' equal.

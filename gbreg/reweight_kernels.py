@@ -8,7 +8,7 @@ from typing import Any
 
 from gbreg._jit import entry, inlined, kernel
 from gbreg._lanes import LANES, gather, lane_sum, load, magnitudes, spread, store, where
-from gbreg.kernels import SHORT, clear_lanes, four, increase, pick_lanes, select, sort_lanes
+from gbreg.kernels import SHORT, clear_lanes, four, increase
 from gbreg.loss_kernels import (
     FLOOR,
     HERE,
@@ -31,6 +31,7 @@ from gbreg.loss_kernels import (
     total,
     write_lanes,
 )
+from gbreg.median_kernels import pick_lanes, select, sort_lanes
 from gbreg.problem import FloatArray, IntArray
 
 # As in gbreg.minimum.

@@ -14,15 +14,8 @@ from typing import Any
 
 from gbreg._jit import inlined, kernel
 from gbreg._lanes import LANES, gather, lane_sum, load, magnitudes, spread, store, where
-from gbreg.kernels import (
-    SHORT,
-    SMALLEST_NORMAL,
-    clear_lanes,
-    four,
-    increase,
-    lane_medians,
-    log_sum,
-)
+from gbreg.kernels import SHORT, SMALLEST_NORMAL, clear_lanes, four, increase, log_sum
+from gbreg.median_kernels import lane_medians
 from gbreg.problem import FloatArray, IntArray
 
 TILE = 256  # rows of a long group that are read for sums, then for logarithms; a multiple of LANES

@@ -22,7 +22,8 @@ TREES = {
 BACKENDS = [name for name in TREES if name.startswith("backends/")]
 LOSS_KERNELS = ["loss_kernels.py", "reweight_kernels.py", "quantile_kernels.py"]
 KERNELS = [
-    *("row_kernels.py", "kernels.py", "sum_kernels.py", "fast_kernels.py", "block_kernels.py"),
+    *("row_kernels.py", "kernels.py", "median_kernels.py", "sum_kernels.py", "fast_kernels.py"),
+    *("extended_kernels.py", "block_kernels.py"),
     *LOSS_KERNELS,
 ]
 NUMERICS = [
@@ -71,10 +72,12 @@ def test_kernels_import_only_their_decorator_and_array_types(name):
         *("gbreg._jit", "gbreg._lanes"),
         *(f"gbreg.problem.{name}" for name in ("FloatArray", "IntArray", "BoolArray")),
     }
-    if name not in ("kernels.py", "row_kernels.py"):
-        allowed.add("gbreg.kernels")
+    if name not in ("kernels.py", "row_kernels.py", "median_kernels.py"):
+        allowed |= {"gbreg.kernels", "gbreg.median_kernels"}
     if name in ("fast_kernels.py", "block_kernels.py"):
         allowed.add("gbreg.sum_kernels")
+    if name == "block_kernels.py":
+        allowed.add("gbreg.extended_kernels")
     if name in LOSS_KERNELS[1:]:
         allowed.add("gbreg.loss_kernels")
     assert {got for got in imports(TREES[name]) if not {got, got.rpartition(".")[0]} & allowed} == set()
@@ -92,7 +95,8 @@ def test_numba_is_imported_in_few_files_and_pandas_stays_out_of_the_numerics():
 
 def test_dependencies_point_one_way():
     assert importers("gbreg.accessor") == {"__init__.py"}
-    assert importers("gbreg.kernels") <= {*BACKENDS, *KERNELS}
+    assert importers("gbreg.kernels") | importers("gbreg.median_kernels") <= {*BACKENDS, *KERNELS}
+    assert importers("gbreg.extended_kernels") <= {*BACKENDS, "block_kernels.py"}
     assert importers("gbreg.fast_kernels") <= set(BACKENDS)
     assert importers("gbreg.sum_kernels") <= {*BACKENDS, "fast_kernels.py", "block_kernels.py"}
     assert importers("gbreg.loss_kernels") <= {*BACKENDS, *LOSS_KERNELS}
@@ -146,7 +150,7 @@ def test_public_signatures_name_every_argument():
 def test_files_are_licensed_and_short(name):
     lines = (PACKAGE / name).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# SPDX-License-Identifier: MIT"
-    assert len(lines) <= {"kernels.py": 1050, "fast_kernels.py": 620}.get(name, 400)
+    assert len(lines) <= {"extended_kernels.py": 790, "fast_kernels.py": 620}.get(name, 400)
 
 
 def test_import_loads_no_heavy_package_that_pandas_does_not():

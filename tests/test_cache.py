@@ -20,7 +20,7 @@ import warnings
 import numpy as np
 warnings.simplefilter("always")
 with warnings.catch_warnings(record=True) as caught:
-    from gbreg import kernels, row_kernels
+    from gbreg import median_kernels, row_kernels
     out = np.zeros(3, dtype=np.int64)
     codes = np.array([0, 2, 2, 1], dtype=np.int32)
     codes.flags.writeable = False
@@ -65,8 +65,10 @@ def test_a_second_process_compiles_nothing(filled):
 
 
 def test_stages_of_long_groups_are_kept_too(tmp_path):
-    program = PROGRAM.replace("row_kernels.count_codes(codes, 0, 4, 0, out)", "kernels.median(np.ones(3), 3)")
-    program = program.replace("row_kernels.count_codes", "kernels.median.outside")
+    program = PROGRAM.replace(
+        "row_kernels.count_codes(codes, 0, 4, 0, out)", "median_kernels.median(np.ones(3), 3)"
+    )
+    program = program.replace("row_kernels.count_codes", "median_kernels.median.outside")
     assert [run(tmp_path, program) for _ in range(2)] == ["[0, 0, 0] 0 []", "[0, 0, 0] 1 []"]
 
 

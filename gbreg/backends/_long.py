@@ -3,7 +3,7 @@
 
 Blocks are cut by position and merged in order, so the bits do not depend on the number
 of threads, several cores share the group, and Ctrl-C arrives between pieces. The two
-functions mirror ``fit_groups`` and ``extend_groups`` of `gbreg.kernels`.
+functions mirror `fast_kernels.fit_groups` and `extended_kernels.extend_groups`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gbreg import block_kernels, fast_kernels, kernels, sum_kernels
+from gbreg import block_kernels, extended_kernels, fast_kernels, kernels, median_kernels, sum_kernels
 from gbreg.backends._packed import ExtendedScratch, FastScratch, Run, lanes, quiet
 from gbreg.backends._ranges import run_tasks
 from gbreg.problem import FloatArray, IntArray
@@ -129,7 +129,7 @@ def _long_deviation(run: Run, edges: IntArray, token: object, q: int, f: FastScr
         block_kernels.block_deviations(run.Z, some, token, q, f.ref, f.mean, f.coef, f.shift, f.resid, lo)
 
     over_blocks(run, edges, blocks)
-    return float(kernels.median_deviation(f.resid, int(edges[-1]) - lo))
+    return float(median_kernels.median_deviation(f.resid, int(edges[-1]) - lo))
 
 
 def extend_long_group(run: Run, g: int) -> None:
@@ -160,31 +160,31 @@ def extend_long_group(run: Run, g: int) -> None:
         block_kernels.block_dd_squares(run.Z, some, k, q, S, at, row, e.resid, lo, part)
 
     heavy = _scan_long_group(run, edges, e)
-    kernels.set_scale(run.Z, heavy, s.intercept, e.low, e.high, S, at, e.exponent)
-    kernels.set_reach(run.Z, lo, hi, k, S, at)
+    extended_kernels.set_scale(run.Z, heavy, s.intercept, e.low, e.high, S, at, e.exponent)
+    extended_kernels.set_reach(run.Z, lo, hi, k, S, at)
     summed(at.sums, at.reach - at.sums, sums)
-    kernels.dd_set_mean(run.Z, run.origin, g, k, heavy, s.intercept, S, at)
+    extended_kernels.dd_set_mean(run.Z, run.origin, g, k, heavy, s.intercept, S, at)
     summed(at.cross, at.factor - at.cross, cross)
-    smallest = kernels.dd_rank(run.origin, g, hi - lo, k, k + t, s, S, at, e.kept, e.known)
+    smallest = extended_kernels.dd_rank(run.origin, g, hi - lo, k, k + t, s, S, at, e.kept, e.known)
     for q in range(t):
-        kernels.dd_first_coef(k, q, S, at, e.kept)
+        extended_kernels.dd_first_coef(k, q, S, at, e.kept)
     for _ in range(2):
         summed(at.grad, at.step - at.grad, gradient)
-        kernels.dd_refine(k, t, s.intercept, S, at, e.kept)
+        extended_kernels.dd_refine(k, t, s.intercept, S, at, e.kept)
     whole = run.todo[g, 0] == kernels.ASKED
-    fine = kernels.all_vary(k, s.intercept, s.faint, S, at)
+    fine = extended_kernels.all_vary(k, s.intercept, s.faint, S, at)
     if whole:
-        near = kernels.dd_write_pattern(
+        near = extended_kernels.dd_write_pattern(
             g, k, s.intercept, smallest, S, at, e.exponent, e.kept, e.known, run.P, run.rank, run.dropped
         )
         fine = fine and near
         if not fine:
-            kernels.forget_pattern(g, run.P, run.rank, run.dropped)
+            extended_kernels.forget_pattern(g, run.P, run.rank, run.dropped)
     fitted = (S, at, e.exponent, e.kept, e.known, e.resid, run.T, run.status, run.flags)
     for q in range(t):
         if whole or run.todo[g, 1 + q] == kernels.ASKED:
             summed(at.rss + q, 1, squares)
-            kernels.dd_write_target(run.origin, g, q, hi - lo, s, smallest, fine, *fitted)
+            extended_kernels.dd_write_target(run.origin, g, q, hi - lo, s, smallest, fine, *fitted)
 
 
 def _scan_long_group(run: Run, edges: IntArray, e: ExtendedScratch) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gbreg import fast_kernels, kernels, quantile_kernels, reweight_kernels
+from gbreg import extended_kernels, fast_kernels, kernels, quantile_kernels, reweight_kernels
 from gbreg.backends import Progress
 from gbreg.backends._long import extend_long_group, fit_long_group
 from gbreg.backends._packed import (
@@ -132,7 +132,7 @@ class NumbaBackend:
             scratch = ExtendedScratch.make(run.n_predictors, run.n_targets, room)
             arguments: list[Any] = [*run.data, part, run.settings, *scratch, *results]
             with quiet():
-                kernels.extend_groups(*arguments)
+                extended_kernels.extend_groups(*arguments)
 
         run_tasks(extended, tasks, [0] * len(tasks), run.threads, run.progress)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gbreg import kernels, loss_kernels, quantile_kernels, reweight_kernels
+from gbreg import extended_kernels, kernels, loss_kernels, quantile_kernels, reweight_kernels
 from gbreg._lanes import LANES
 from gbreg.backends import Progress
 from gbreg.kernels import SHORT
@@ -229,12 +229,12 @@ class FastScratch(NamedTuple):
 
 
 class ExtendedScratch(NamedTuple):
-    """Scratch of the extended path, in the order `kernels.extend_groups` takes it."""
+    """Scratch of the extended path, in the order `extended_kernels.extend_groups` takes it."""
 
     low: FloatArray
     high: FloatArray
     S: FloatArray
-    at: kernels.At
+    at: extended_kernels.At
     row: FloatArray
     exponent: IntArray
     kept: Any
@@ -271,7 +271,7 @@ class ExtendedScratch(NamedTuple):
             low=np.empty(c + 1),
             high=np.empty(c + 1),
             S=np.zeros((starts[-1], 2)),
-            at=kernels.At(**dict(zip(widths, starts[:-1], strict=True)), size=starts[-1]),
+            at=extended_kernels.At(**dict(zip(widths, starts[:-1], strict=True)), size=starts[-1]),
             row=np.empty((c, 2)),
             exponent=np.empty(c + 1, dtype=np.int64),
             kept=np.empty(k, dtype=np.uint8),
