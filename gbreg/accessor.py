@@ -13,6 +13,7 @@ from gbreg.layout import GroupLayout
 from gbreg.problem import CovType, LossName
 from gbreg.result import GroupFit
 from gbreg.spec import Missing, OnCollinear, Precision, WeightsType
+from gbreg.suggest import names_options
 
 
 @pd.api.extensions.register_dataframe_accessor("gbreg")
@@ -22,6 +23,7 @@ class GbregAccessor:
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
 
+    @names_options
     def fit(
         self,
         formula: str | None = None,

@@ -6,18 +6,23 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from gbreg.columns import check_labels, is_label
+from gbreg.columns import check_labels, column_at, is_label
 from gbreg.errors import ColumnError, SpecError
 from gbreg.keys import check_grouping
 from gbreg.layout import GroupLayout
 from gbreg.spec import FitSpec, Grouping
 
+SAMPLED = 100  # rows whose keys are compared with those of a layout
+
 
 def check_frame(frame: object) -> None:
     if not isinstance(frame, pd.DataFrame):
-        raise SpecError(f"gbreg fits a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}")
+        raise SpecError(
+            f"gbreg takes a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}"
+        )
 
 
 def check_alone(**given: Any) -> None:
@@ -55,6 +60,11 @@ def reused_grouping(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> G
         raise SpecError(f"by= is a layout of {layout.n_rows} rows, the frame has {len(frame)}")
     if not (frame.index is layout.index or frame.index.equals(layout.index)):
         raise SpecError("by= is a layout of a frame with another index; make one for this frame")
+    if (row := _other_key(layout, frame)) is not None:
+        raise SpecError(
+            f"by= is a layout of rows in another order: row {row} of the frame has other keys there; "
+            "make one for this frame"
+        )
     defaults = {"level": None, "sort": True, "observed": True, "dropna": True}
     for name, value in given.items():
         own = getattr(layout.grouping, name)
@@ -63,10 +73,30 @@ def reused_grouping(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> G
     return layout.grouping
 
 
+def _other_key(layout: GroupLayout, frame: pd.DataFrame) -> int | None:
+    """The first of some rows that has other keys in the frame than in the layout; None if there is none."""
+    labels = layout.grouping.labels or ()
+    rows = np.unique(np.linspace(0, max(layout.n_rows - 1, 0), SAMPLED).astype(np.int64))[: layout.n_rows]
+    rows = rows[layout.codes[rows] >= 0]
+    keys = layout.keys.take(layout.codes[rows])
+    for i, label in enumerate(labels):
+        if type(frame.columns) is pd.Index and label in frame.columns and len(rows):
+            own = keys.get_level_values(i).to_numpy(dtype=object)
+            here = column_at(frame, label, "by").iloc[rows].to_numpy(dtype=object)
+            for row, a, b in zip(rows.tolist(), own, here, strict=True):
+                if not (a is b or (_is_missing(a) and _is_missing(b)) or a == b):
+                    return int(row)
+    return None
+
+
+def _is_missing(value: Any) -> bool:
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
 def described(weights: Any) -> Hashable:
     """Call the weights something: their label, the name of a Series, or their type."""
     if weights is None or is_label(weights):
         label: Hashable = weights
         return label
-    name = getattr(weights, "name", None)
+    name = weights.name if isinstance(weights, (pd.Series, pd.Index)) else None
     return f"{type(weights).__name__}{'' if name is None else f' {name}'} (values)"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from gbreg.errors import ColumnError, DTypeError, SpecError
 from gbreg.problem import BoolArray, FloatArray, IntArray
 from gbreg.suggest import nearest
 
-_EXPRESSION: Any = getattr(pd.api.typing, "Expression", ())  # pandas.col came with pandas 3
+EXPRESSION: Any = getattr(pd.api.typing, "Expression", ())  # pandas.col came with pandas 3
 _EXACT = 2**53  # float64 holds every integer up to here
 
 
@@ -25,11 +25,16 @@ class Column:
 
     name: Hashable  # what it is called in the result
     source: Any  # a label, a callable of the frame, or a pandas.col expression
+    shadows: bool = False  # whether it is derived, and the frame has another column of its name
 
     @property
     def label(self) -> Hashable | None:
         """The label in the frame, None when derived."""
         return None if _is_code(self.source) else self.source
+
+    def seen(self, frame: pd.DataFrame) -> Column:
+        """Itself, knowing whether it ``shadows`` a column of the frame of the fit."""
+        return replace(self, shadows=True) if self.label is None and self.name in frame.columns else self
 
     def portable(self, *, formulas: bool = False) -> Column:
         """Without code: a derived column becomes the plain column of its name.
@@ -37,7 +42,7 @@ class Column:
         With ``formulas`` those of a formula stay: they are text and numbers, which can be pickled.
         """
         keep = not _is_code(self.source) or (formulas and isinstance(self.source, Part))
-        return self if keep else Column(self.name, self.name)
+        return self if keep else Column(self.name, self.name, self.shadows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,7 @@ class Numbers:
         """(n,) rows without a value: NaN or NA."""
         if self.is_integer:
             return np.zeros(self.values.shape, dtype=np.bool_) if self.missing is None else self.missing
-        missing: BoolArray = np.isnan(self.values)
-        return missing
+        return np.asarray(np.isnan(self.values))
 
     def as_float(self) -> FloatArray:
         """(n,) float64, NaN for missing; integers beyond 2**53 are rounded."""
@@ -136,8 +140,7 @@ def as_columns(what: object, role: str) -> tuple[Column, ...]:
     SpecError
         For anything else.
     """
-    items = what if isinstance(what, list) else [what]
-    return tuple(_as_column(item, role) for item in items)
+    return tuple(_as_column(item, role) for item in (what if isinstance(what, list) else [what]))
 
 
 def check_labels(frame: pd.DataFrame, labels: Sequence[Hashable], role: str) -> None:
@@ -174,13 +177,13 @@ def column_at(frame: pd.DataFrame, label: Hashable, role: str) -> pd.Series[Any]
     return column[label]  # type: ignore[no-any-return]
 
 
-def read_column(frame: pd.DataFrame, column: Column, role: str) -> Numbers:
-    """Read a column as exact numbers; see `Numbers`.
+def read_columns(frame: pd.DataFrame, columns: Sequence[Column], role: str) -> list[Numbers]:
+    """Read columns as exact numbers; see `Numbers`. Parts of one whole share its evaluation.
 
     Parameters
     ----------
     frame : DataFrame
-    column : Column
+    columns : sequence of Column
         A callable or expression may give a Series (aligned by index), an array of the
         frame's length, or a scalar. Errors inside a callable are not touched.
     role : str
@@ -189,15 +192,10 @@ def read_column(frame: pd.DataFrame, column: Column, role: str) -> Numbers:
     Raises
     ------
     ColumnError, SpecError
-        The label is not one column; or what was derived does not fit the frame.
+        Labels are not one column each, all named at once; or what was derived does not fit the frame.
     DTypeError
-        The dtype is not numeric or boolean.
+        A dtype is not numeric or boolean.
     """
-    return read_columns(frame, (column,), role)[0]
-
-
-def read_columns(frame: pd.DataFrame, columns: Sequence[Column], role: str) -> list[Numbers]:
-    """`read_column` of each; all missing labels are named at once, and parts share their whole."""
     check_labels(frame, [column.label for column in columns if column.label is not None], role)
     wholes = {column.source.whole: None for column in columns if isinstance(column.source, Part)}
     made = {whole: whole(frame) for whole in wholes}
@@ -261,24 +259,28 @@ def read_clusters(frame: pd.DataFrame, groups: object) -> IntArray | None:
 
 
 def _is_code(source: object) -> bool:
-    return isinstance(source, _EXPRESSION) or callable(source)
+    return isinstance(source, EXPRESSION) or callable(source)
 
 
 def _as_column(item: object, role: str) -> Column:
     if isinstance(item, Column):
         return item
-    if isinstance(item, _EXPRESSION):
+    if isinstance(item, EXPRESSION):
         return Column(repr(item), item)
     if is_label(item):
         return Column(item, item)
     if isinstance(item, tuple) and len(item) == 2 and is_label(item[0]) and _is_code(item[1]):
         return Column(*item)
-    if callable(item):
+    if item is None:
+        advice = "; give linear= and targets=, or a formula"
+    elif callable(item):
         advice = "; a callable needs a name: ('name', callable)"
     elif isinstance(item, (pd.Index, np.ndarray)):
         advice = "; for several labels use list(...)"
     elif isinstance(item, (pd.Series, pd.DataFrame, tuple)):
         advice = "; put values into the frame first, with assign"
+    elif isinstance(item, list):
+        advice = " in the list"
     else:
         advice = ""
     raise SpecError(
@@ -310,7 +312,7 @@ def _hint(columns: pd.Index[Any], label: Hashable) -> str:
 
 def _evaluate(frame: pd.DataFrame, source: Any, role: str) -> Any:
     """Evaluate a label, callable or expression; a row-aligned object stands for itself."""
-    if isinstance(source, _EXPRESSION):
+    if isinstance(source, EXPRESSION):
         return _expression(frame, source)
     if callable(source):
         return source(frame)
@@ -383,7 +385,7 @@ def _check_dtype(dtype: Any, what: str, kinds: str) -> None:
         if dtype.kind != "b":
             raise DTypeError(f"{what} must be boolean, got dtype {dtype}; compare it with something first")
     elif dtype.kind not in kinds:
-        advice = _ADVICE.get(dtype.kind, "convert it, for instance with .astype('float64')")
+        advice = _ADVICE.get(dtype.kind, "convert it, with .astype('float64') or pandas.to_numeric")
         if isinstance(dtype, pd.CategoricalDtype):
             advice = "make indicator columns of it, or group by it"
         raise DTypeError(f"{what} has dtype {dtype}, which cannot be fitted; {advice}")

@@ -101,7 +101,10 @@ def _pair(value: Any, where: str) -> tuple[float, float]:
         raise SpecError(f"bounds must be pairs (low, high){where}, got {value!r}")
     low, high = (end if given is None else given for given, end in zip(value, (-inf, inf), strict=True))
     if not (_is_number(low) and _is_number(high)) or isnan(as_float(low)) or isnan(as_float(high)):
-        raise SpecError(f"bounds must be numbers or None{where}, got {value!r}")
+        raise SpecError(
+            f"bounds must be numbers or None{where}, got {value!r}; one pair is for all predictors, "
+            "a mapping of terms to pairs for each"
+        )
     low, high = as_float(low), as_float(high)
     if low > high or (low == high and not isfinite(low)):
         raise SpecError(f"bounds must be low <= high{where}, got {value!r}")

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,24 @@ class Diagnostics:
         self.backend = backend
         self.lost_code: tuple[Hashable, ...] = ()  # derived columns whose code was not stored
         self.fallback: Fallback | None = None  # the parents, if asked for
+
+    def __getstate__(self) -> dict[str, Any]:
+        spec = self.spec.portable(formulas=True)
+        kept = {column.name for column in (*spec.linear, *spec.targets) if column.label is None}
+        lost = tuple(name for name in self.derived if name not in kept)
+        return {**self.__dict__, "spec": spec, "lost_code": lost}
+
+    def __copy__(self) -> Self:
+        return self._with(dict(self.__dict__))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self._with(deepcopy({**self.__dict__, "spec": None}, memo) | {"spec": self.spec})
+
+    def _with(self, state: dict[str, Any]) -> Self:
+        """A fit of that state: a copy stays in the process, so it keeps code, which `__getstate__` drops."""
+        made = object.__new__(type(self))
+        made.__dict__.update(state)
+        return made
 
     @property
     def targets(self) -> tuple[Hashable, ...]:

@@ -156,6 +156,11 @@ def _columns(frame: pd.DataFrame) -> list[Any]:
 def formulas(fit: GroupFit, suffix: str) -> dict[Hashable, dict[str, str]]:
     """See `GroupFit.formulas`."""
     check_suffix(suffix)
+    if hidden := [column.name for column in (*fit.spec.linear, *fit.spec.targets) if column.shadows]:
+        raise SpecError(
+            f"{hidden} were derived, and the frame of the fit had other columns of that name, which formulas "
+            "would take: give such columns names of their own in fit"
+        )
     made: dict[Hashable, dict[str, str]] = {}
     intercept = fit.spec.options.intercept
     for target in fit.targets:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg.columns import Column, column_at, read_column
+from gbreg.columns import Column, column_at, read_columns
 from gbreg.errors import SpecError
 from gbreg.problem import BoolArray, IntArray
 
@@ -82,7 +82,7 @@ def inputs_of(terms: Sequence[Any], frame: pd.DataFrame, role: str) -> pd.DataFr
             is_category = isinstance(column.dtype, pd.CategoricalDtype)
             made[name] = column.array if is_category else text.where(text.notna(), None).array
         elif kind in "iufO" or name in plain or (kind == "b" and not isinstance(column.dtype, np.dtype)):
-            made[name] = read_column(frame, Column(name, name), role).as_float()
+            made[name] = read_columns(frame, [Column(name, name)], role)[0].as_float()
         else:
             made[name] = column.array
     index = pd.RangeIndex(len(frame))

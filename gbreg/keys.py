@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.typing import DataFrameGroupBy
 
 from gbreg import distinct
-from gbreg.columns import check_labels, column_at, is_label
+from gbreg.columns import EXPRESSION, check_labels, column_at, is_label
 from gbreg.distinct import Keys
 from gbreg.errors import ColumnError, GbregError, SpecError, warn
 from gbreg.numbering import Groups, find_digits, mixed_radix
@@ -158,9 +159,15 @@ def _check_values(frame: pd.DataFrame, item: Any) -> None:
             raise SpecError(
                 f"a key in by= ({kind}) must have one value per row, {len(frame)}, got shape {shape}"
             )
-    elif not (callable(item) or isinstance(item, (dict, pd.Grouper))):
+    elif isinstance(item, EXPRESSION) or not (callable(item) or isinstance(item, (dict, pd.Grouper))):
+        advice = ""
+        if isinstance(item, EXPRESSION):
+            advice = "; put it into the frame first, with assign"
+        elif isinstance(item, (pd.DataFrame, DataFrameGroupBy)):
+            advice = "; give the frame, and by= what it is to be grouped by"
         raise SpecError(
-            "by= takes a label, Series, array, dict, callable or Grouper, or a list of these, got " + kind
+            "by= takes a label, Series, array, dict, callable or Grouper, or a list of these, "
+            f"got {kind}{advice}"
         )
 
 

@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg import flat, inference
+from gbreg.arguments import check_frame
 from gbreg.columns import Column, Numbers, read_columns, read_weights
-from gbreg.errors import ColumnError, MissingDataError, SpecError
+from gbreg.errors import ColumnError, MissingDataError, SpecError, warn
 from gbreg.fallback import Sources, as_words, sources
 from gbreg.fitted import fitted_errors, on_rows, predicted, unit_errors
 from gbreg.keys import find_groups
@@ -80,6 +81,7 @@ class FrameRows:
     """A fit at the rows of one frame, which may be any; parents speak for rows it cannot predict."""
 
     def __init__(self, fit: GroupFit, frame: pd.DataFrame, missing: str, by: Any) -> None:
+        check_frame(frame)
         check_choice("missing", missing, ("nan", "raise"))
         grouping = fit.spec.grouping
         if by is not None:  # a missing key is looked up like any other, unless a parent would take it in
@@ -96,6 +98,8 @@ class FrameRows:
         served = sources(fit, found.keys)
         self._found, self._served = found, served
         self.groups = keys_on_rows(found, served.places[0])
+        if len(found.keys) and not (served.places[0] >= 0).any():
+            _warn_of_dtypes(fit.keys, found.keys)
         self.own = FitRows(fit, X, self.groups)
         self.parts: list[tuple[IntArray, FitRows]] = []  # rows that a parent speaks for, and it there
         for i, parent in enumerate(fit.parents.values(), start=1):
@@ -218,12 +222,24 @@ class FrameRows:
         with np.errstate(invalid="ignore"):
             return np.isfinite(resid) & (side > 0) & ~self._beyond(np.abs(resid) * side)
 
-    def _side(self, weights: Any) -> FloatArray:
-        """(n,) roots of the weights of these rows; those of one of repeated rows are 1."""
+    def _asked_weights(self, weights: Any) -> Any:
+        """Those given, or the column that the fit had its weights from."""
         asked = self.fit.spec.weights if weights is None else weights
         if weights is None and asked is not None and asked not in self.frame.columns:
-            raise SpecError(f"the weights of the fit, {asked!r}, are no column of this frame; give weights=")
-        w = read_weights(self.frame, asked)
+            raise SpecError(
+                f"the weights of the fit, {asked!r}, are no column of this frame; give those of its rows as "
+                "weights=, in the same unit"
+            )
+        return asked
+
+    def new_weights(self, weights: Any) -> FloatArray:
+        """(n,) weights of these rows as new observations, each one row."""
+        asked = None if self.fit.spec.frequency else self._asked_weights(weights)
+        return np.ones(len(self.frame)) if asked is None else positive_weights(self.frame, asked)
+
+    def _side(self, weights: Any) -> FloatArray:
+        """(n,) roots of the weights of these rows; those of one of repeated rows are 1."""
+        w = read_weights(self.frame, self._asked_weights(weights))
         if w is None:
             return np.ones(len(self.frame))
         with np.errstate(invalid="ignore"):
@@ -249,15 +265,20 @@ class FrameRows:
         return self._read(self.fit.spec.targets, "targets")
 
     def _read(self, columns: Sequence[Column], role: str) -> list[Numbers]:
-        try:
-            return read_columns(self.frame, columns, role)
-        except ColumnError as error:
-            if not self.fit.lost_code:
-                raise
+        lost = [
+            column for column in columns if column.label is not None and column.name in self.fit.lost_code
+        ]
+        if hidden := [column.name for column in lost if column.shadows]:
             raise ColumnError(
-                f"{error}; the code of {list(self.fit.lost_code)} was not stored with the fit, "
-                "the frame must have them as columns"
-            ) from None
+                f"{hidden} in {role}= were derived, the frame of the fit had other columns of that name, and "
+                "their code was not stored with the fit: give such columns names of their own in fit"
+            )
+        if absent := [column.name for column in lost if column.name not in self.frame.columns]:
+            raise ColumnError(
+                f"the code of {absent} in {role}= was not stored with the fit: the frame must have them as "
+                "columns"
+            )
+        return read_columns(self.frame, columns, role)
 
     def _on_rows(self, values: NDArray[Any]) -> pd.DataFrame:
         """(t, n) on the caller's rows."""
@@ -286,15 +307,14 @@ def predict(
         check_choice("interval", interval, get_args(Interval))
     if interval == "prediction" and fit.spec.loss.name == "absolute":
         raise SpecError('interval="prediction" is of least squares and M estimates, not of quantiles')
-    row_weights = np.ones(len(frame)) if interval == "prediction" else None
-    if weights is not None:
-        if row_weights is None:
-            raise SpecError(f'weights= are of new rows, so they need interval="prediction", got {interval!r}')
-        if fit.spec.frequency:
-            raise SpecError('weights= of new rows need weights_type="analytic"; counts are not of one row')
-        row_weights = positive_weights(frame, weights)
+    if weights is not None and interval != "prediction":
+        raise SpecError(f'weights= are of new rows, so they need interval="prediction", got {interval!r}')
+    if weights is not None and fit.spec.frequency:
+        raise SpecError('weights= of new rows need weights_type="analytic"; counts are not of one row')
     rows = FrameRows(fit, frame, missing, by)
-    return rows.predict(source) if interval is None else rows.intervals(alpha, row_weights, source)
+    if interval is None:
+        return rows.predict(source)
+    return rows.intervals(alpha, rows.new_weights(weights) if interval == "prediction" else None, source)
 
 
 def augment(fit: GroupFit, frame: pd.DataFrame, weights: Any, by: Any) -> pd.DataFrame:
@@ -312,6 +332,13 @@ def augment(fit: GroupFit, frame: pd.DataFrame, weights: Any, by: Any) -> pd.Dat
     blank = [""] * (frame.columns.nlevels - 1)
     made.columns = pd.Index([(name, *blank) for name in names] if blank else names)
     return pd.concat([frame, made], axis=1)
+
+
+def _warn_of_dtypes(keys: pd.Index[Any], found: pd.Index[Any]) -> None:
+    """Of keys none of which is one of the fit's, say which are of another dtype."""
+    pairs = [(keys.get_level_values(i), found.get_level_values(i)) for i in range(keys.nlevels)]
+    if others := [f"{a.name!r} is {b.dtype}, in the fit {a.dtype}" for a, b in pairs if a.dtype != b.dtype]:
+        warn(f"no row of the frame is in a group of the fit, and keys differ in dtype: {'; '.join(others)}")
 
 
 def keys_on_rows(found: Groups, values: NDArray[Any]) -> NDArray[Any]:

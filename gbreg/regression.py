@@ -35,11 +35,13 @@ from gbreg.spec import (
     fit_options,
     loss_of,
 )
+from gbreg.suggest import names_options
 from gbreg.troubles import failures, raise_if_collinear
 
 INTERRUPTIBLE_ROWS = 5_000  # smaller fits are over before a finger leaves the key, and need no threads
 
 
+@names_options
 def fit(
     frame: pd.DataFrame,
     formula: str | None = None,
@@ -93,7 +95,8 @@ def fit(
         ``- 1`` leaves out the constant. A formula is code: do not take it from strangers.
     linear : list of labels, or of ``(name, derivation)`` pairs
         Predictors. A derivation is a callable of the frame or a `pandas.col`
-        expression. ``[]`` fits group means.
+        expression, and is evaluated anew for each frame of `GroupFit.predict`: what looks at all
+        rows, such as a mean, is remembered by a formula only. ``[]`` fits group means.
     targets : list of labels, or of ``(name, derivation)`` pairs
         Each is fitted on its own rows: a value missing in one target drops no row for
         another.
@@ -102,7 +105,7 @@ def fit(
         made by `group` is reused.
     level : int, label or list of them
         Levels of the frame's index instead of ``by``.
-    weights : label, Series or array, optional
+    weights : label, Series, array, callable or `pandas.col` expression, optional
         Proportional to 1/sigma^2, not 1/sigma, unless ``weights_type`` says otherwise. A row of
         weight zero takes no part and is not counted in ``nobs``.
     weights_type : {"analytic", "frequency"}
@@ -261,7 +264,7 @@ def fit(
         grouping = Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna)
     else:
         grouping = reused_grouping(layout, frame, level=level, sort=sort, observed=observed, dropna=dropna)
-    predictors = as_columns(linear, "linear")
+    predictors = tuple(column.seen(frame) for column in as_columns(linear, "linear"))
     names = [column.name for column in predictors]
     penalties = read_ridge(ridge, names)
     options = fit_options(
@@ -278,7 +281,7 @@ def fit(
     spec = FitSpec(
         grouping=grouping,
         linear=predictors,
-        targets=as_columns(targets, "targets"),
+        targets=tuple(column.seen(frame) for column in as_columns(targets, "targets")),
         weights=described(weights),
         options=options,
         missing=missing,
@@ -347,7 +350,8 @@ def group(
     Returns
     -------
     GroupLayout
-        Give it to ``fit(by=layout)`` with the same frame.
+        Give it to ``fit(by=layout)`` with the same frame, or one with the same keys in the same rows
+        (some are compared).
     """
     check_frame(frame)
     grouping = Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna)

@@ -59,7 +59,8 @@ def _arrays(R: Any, q: Any, p: int) -> Restrictions:
         matrix, values = np.atleast_2d(np.asarray(R, dtype=np.float64)), np.asarray(q, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"restrictions are a string, an array (r, {p}) or a tuple (R, q), got {type(R).__name__}: {error}"
+            f"restrictions are one string such as 'x = 0, z = 0', an array (r, {p}) or a tuple (R, q), "
+            f"got {type(R).__name__}: {error}"
         ) from error
     if matrix.ndim != 2 or matrix.shape[1] != p:
         raise SpecError(f"restrictions must have one column per coefficient, (r, {p}), got {matrix.shape}")

@@ -27,14 +27,9 @@ class GroupFit(Diagnostics):
 
     Made by `gbreg.fit`. Names are those of statsmodels. Columns are targets, or pairs of
     target and term, where the intercept's term is ``Intercept``. Where there is no number there
-    is NaN, and `status` says why. The frame of the fit is not kept.
+    is NaN, and `status` says why. ``keys`` are those of the groups. The frame of the fit is not
+    kept: `predict`, `resid`, `fittedvalues` and the like are methods that take one.
     """
-
-    def __getstate__(self) -> dict[str, Any]:
-        spec = self.spec.portable(formulas=True)
-        kept = {column.name for column in (*spec.linear, *spec.targets) if column.label is None}
-        lost = tuple(name for name in self.derived if name not in kept)
-        return {**self.__dict__, "spec": spec, "lost_code": lost}
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -199,7 +194,8 @@ class GroupFit(Diagnostics):
             1 minus the coverage of the interval, between 0 and 1; default 0.05.
         weights : label, Series or array, optional
             Of the new observations of a prediction interval, in the unit of the weights of the
-            fit: their variance is scale / weight (1 / weight if known). Default 1, as statsmodels.
+            fit: their variance is scale / weight (1 / weight if known). By default the column that
+            the fit had its weights from; 1 if it had none. statsmodels takes 1 then too.
         missing : {"nan", "raise"}
             What rows get that have no fitted value: their group was not seen or not fitted (and
             has no parent to predict it), or their key or a predictor is missing.
@@ -215,6 +211,8 @@ class GroupFit(Diagnostics):
             ``missing="raise"``, and a row has no fitted value.
         WeightsError
             A weight is not positive and finite.
+        SpecError
+            A prediction interval of a weighted fit, and the frame has no such weights.
         """
         return prediction.predict(
             self,

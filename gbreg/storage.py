@@ -276,8 +276,8 @@ def _spec_out(spec: FitSpec) -> dict[str, Any]:
             "dropna": bool(grouping.dropna),
         }
     return {
-        "linear": [[_label_out(column.name), _label_out(column.source)] for column in spec.linear],
-        "targets": [[_label_out(column.name), _label_out(column.source)] for column in spec.targets],
+        "linear": [_column_out(column) for column in spec.linear],
+        "targets": [_column_out(column) for column in spec.targets],
         "weights": _label_out(spec.weights),
         "options": asdict(spec.options),
         "missing": spec.missing,
@@ -300,8 +300,8 @@ def _spec_in(facts: dict[str, Any]) -> FitSpec:
         asked = Grouping(**{**asked, "by": _labels_in(asked["by"]), "level": _labels_in(asked["level"])})
     return FitSpec(
         grouping=asked,
-        linear=tuple(Column(_label_in(name), _label_in(source)) for name, source in facts["linear"]),
-        targets=tuple(Column(_label_in(name), _label_in(source)) for name, source in facts["targets"]),
+        linear=tuple(_column_in(*stored) for stored in facts["linear"]),
+        targets=tuple(_column_in(*stored) for stored in facts["targets"]),
         weights=_label_in(facts["weights"]),
         options=FitOptions(**facts["options"]),
         missing=facts["missing"],
@@ -315,6 +315,14 @@ def _spec_in(facts: dict[str, Any]) -> FitSpec:
         ridge_standardize=facts.get("ridge_standardize", False),
         bounds=None if facts.get("bounds") is None else tuple(map(tuple, facts["bounds"])),
     )
+
+
+def _column_out(column: Column) -> list[Any]:
+    return [_label_out(column.name), _label_out(column.source), column.shadows]
+
+
+def _column_in(name: Any, source: Any, shadows: bool = False) -> Column:  # without it in files of its time
+    return Column(_label_in(name), _label_in(source), shadows)
 
 
 def _label_out(label: Hashable) -> Any:

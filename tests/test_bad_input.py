@@ -511,7 +511,10 @@ def test_means_of_float32_are_summed_in_float64(backend: str) -> None:
 
 REFUSED = {
     "complex128": (np.ones(36, dtype=complex), "fit its real and imaginary parts"),
-    "object": (pd.Series([1.0] * 36, dtype=object), r"convert it, for instance with \.astype\('float64'\)"),
+    "object": (
+        pd.Series([1.0] * 36, dtype=object),
+        r"convert it, with \.astype\('float64'\) or pandas.to_numeric",
+    ),
     "Decimal": (pd.Series([decimal.Decimal(1)] * 36), "convert it"),
     "str": (np.array(["1.5"] * 36), "convert it"),
     "datetime64": (pd.date_range("2024", periods=36), "subtract a time and divide by a unit"),
@@ -722,7 +725,7 @@ def test_a_key_that_is_also_an_index_level_is_ambiguous(backend: str) -> None:
 @pytest.mark.parametrize("frame", [pd.Series([1.0]), {"g": [1]}, np.zeros((2, 2)), None])
 def test_what_is_no_frame_is_refused(frame: Any) -> None:
     name = f"{type(frame).__module__}.{type(frame).__name__}"
-    with pytest.raises(SpecError, match=f"gbreg fits a pandas.DataFrame, got {name}"):
+    with pytest.raises(SpecError, match=f"gbreg takes a pandas.DataFrame, got {name}"):
         gbreg.fit(frame, by="g", linear=[], targets=["y"])
     with pytest.raises(SpecError, match=f"got {name}"):
         gbreg.group(frame, by="g")

@@ -9,6 +9,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -331,7 +332,56 @@ def test_a_frame_goes_at_once() -> None:
         gc.enable()
 
 
+def test_typos_in_options_have_their_nearest_name() -> None:
+    frame = table()
+    for fit in (frame.gbreg.fit, partial(gbreg.fit, frame)):
+        with pytest.raises(TypeError, match="argument 'weigths'; did you mean 'weights'"):
+            fit(**CALL, weigths="w")
+        with pytest.raises(TypeError, match="other than formula= go by their names"):
+            fit("g", ["x"], ["y"])
+
+        def broken(d: pd.DataFrame) -> Any:
+            raise TypeError("in the caller's code")
+
+        with pytest.raises(TypeError, match=r"^in the caller's code$"):
+            fit(**{**CALL, "linear": [("new", broken)]})
+    assert list(inspect.signature(gbreg.fit).parameters)[1:3] == ["formula", "linear"]
+
+
+def test_advice_for_what_is_often_given() -> None:
+    frame = table()
+    for wrong, message in (
+        ({"linear": None}, "got NoneType; give linear= and targets=, or a formula"),
+        ({"linear": [["x"]]}, "got list in the list"),
+        ({"by": frame.groupby("g")}, "got DataFrameGroupBy; give the frame, and by="),
+        ({"bounds": [(0, None), (0, None)]}, "one pair is for all predictors, a mapping of terms to pairs"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            frame.gbreg.fit(**{**CALL, **wrong})
+    fit = frame.gbreg.fit(**CALL, n_jobs=np.int64(2))
+    with pytest.raises(SpecError, match=r"gbreg takes a pandas.DataFrame, got numpy.ndarray"):
+        fit.predict(frame.to_numpy())
+    with pytest.raises(SpecError, match=r"restrictions are one string such as .* got list"):
+        fit.wald_test(["x = 0"])
+
+
 # group
+
+
+@pytest.mark.parametrize("dropna", [True, False])
+def test_a_layout_of_rows_in_another_order_is_refused(dropna: bool) -> None:
+    frame = table().reset_index(drop=True)
+    frame["c"] = pd.Categorical(frame["g"].map({0: "a", 1: "b", 2: "c"}))  # missing in the last group
+    other = frame.sample(frac=1, random_state=0).reset_index(drop=True)
+    for by in ("g", "c", ["g", "c"]):
+        layout = gbreg.group(frame, by=by, dropna=dropna)
+        call = {**CALL, "by": layout, "dropna": dropna}
+        want = gbreg.fit(frame, **{**call, "by": by})
+        assert gbreg.fit(frame.drop(columns="c"), **call).params.equals(want.params)
+        with pytest.raises(
+            SpecError, match=r"rows in another order: row \d+ of the frame has other keys there"
+        ):
+            gbreg.fit(other, **call)
 
 
 def test_group() -> None:

@@ -23,7 +23,7 @@ from gbreg.columns import (
     column_at,
     is_label,
     is_label_list,
-    read_column,
+    read_columns,
     read_mask,
     read_weights,
 )
@@ -40,7 +40,7 @@ class Name(enum.Enum):
 
 def read(values: Any) -> Numbers:
     frame = pd.DataFrame({"other": np.zeros(len(values)), "x": values})
-    return read_column(frame, Column("x", "x"), "linear")
+    return read_columns(frame, [Column("x", "x")], "linear")[0]
 
 
 # labels
@@ -228,7 +228,9 @@ def test_numeric_dtypes_become_float64(values: Any, want: list[float]) -> None:
 
 def test_float64_is_not_copied() -> None:
     frame = pd.DataFrame({"x": np.arange(4.0)})
-    assert np.shares_memory(read_column(frame, Column("x", "x"), "linear").values, frame["x"].to_numpy())
+    assert np.shares_memory(
+        read_columns(frame, [Column("x", "x")], "linear")[0].values, frame["x"].to_numpy()
+    )
 
 
 BIG = [2**53 + 1, -(2**63), 0]
@@ -332,17 +334,20 @@ FRAME = pd.DataFrame({"x": [1.0, 2.0, 3.0], "n": [4, 5, 6]}, index=list("abc"))
 )
 def test_derived_columns(source: Any, want: list[float]) -> None:
     before = FRAME.copy(deep=True)
-    got = read_column(FRAME, Column("new", source), "linear")
+    got = read_columns(FRAME, [Column("new", source)], "linear")[0]
     np.testing.assert_array_equal(got.values, want)
     pd.testing.assert_frame_equal(FRAME, before)
 
 
 def test_derived_integers_align_exactly() -> None:
     big = pd.Series([2**60 + 1, 2**60 + 2], index=list("cb"))
-    got = read_column(FRAME, Column("new", lambda d: big), "linear")
+    got = read_columns(FRAME, [Column("new", lambda d: big)], "linear")[0]
     assert got.values.tolist() == [0, 2**60 + 2, 2**60 + 1]
     assert got.is_missing().tolist() == [True, False, False]
-    assert read_column(FRAME, Column("new", lambda d: 2**60 + 1), "linear").values.tolist() == [2**60 + 1] * 3
+    assert (
+        read_columns(FRAME, [Column("new", lambda d: 2**60 + 1)], "linear")[0].values.tolist()
+        == [2**60 + 1] * 3
+    )
 
 
 def test_repeated_frame_labels_take_the_same_value() -> None:
@@ -372,7 +377,7 @@ def test_repeated_frame_labels_take_the_same_value() -> None:
 )
 def test_derived_columns_that_do_not_fit(source: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        read_column(FRAME, Column("new", source), "linear")
+        read_columns(FRAME, [Column("new", source)], "linear")[0]
 
 
 @needs_col
@@ -385,12 +390,12 @@ def test_expressions() -> None:
     named, other = as_columns([("x2", col("x") ** 2), col("n")], "linear")
     assert named.name == "x2"
     for frame in (FRAME, FRAME.assign(derived=0.0, last=1.0)):
-        assert read_column(frame, named, "linear").values.tolist() == [1.0, 4.0, 9.0]
-        assert read_column(frame, other, "linear").values.tolist() == [4.0, 5.0, 6.0]
+        assert read_columns(frame, [named], "linear")[0].values.tolist() == [1.0, 4.0, 9.0]
+        assert read_columns(frame, [other], "linear")[0].values.tolist() == [4.0, 5.0, 6.0]
     assert not is_label(col("x"))
     assert not is_label(("x2", col("x")))
     two = pd.DataFrame([[1.0, 2.0]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")]))
-    assert read_column(two, Column("s", col(("a", "y")) * 3), "linear").values.tolist() == [6.0]
+    assert read_columns(two, [Column("s", col(("a", "y")) * 3)], "linear")[0].values.tolist() == [6.0]
     assert read_mask(FRAME, col("x") > 1).tolist() == [False, True, True]
     assert read_weights(FRAME, col("n") / 2).tolist() == [2.0, 2.5, 3.0]
 
@@ -472,8 +477,8 @@ def test_weights_say_what_is_wrong() -> None:
 
 def test_empty_frames() -> None:
     none = FRAME.iloc[:0]
-    assert read_column(none, Column("x", "x"), "linear").values.shape == (0,)
-    assert read_column(none, Column("c", lambda d: 1), "linear").values.shape == (0,)
+    assert read_columns(none, [Column("x", "x")], "linear")[0].values.shape == (0,)
+    assert read_columns(none, [Column("c", lambda d: 1)], "linear")[0].values.shape == (0,)
     assert read_mask(none, pd.Series([True], index=["z"])).tolist() == []
     assert read_weights(
         FRAME, pd.Series([], dtype=float, index=pd.Index([], dtype=object)).reindex(["a"])

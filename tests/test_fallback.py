@@ -526,11 +526,11 @@ def test_parents_survive_storage(how: str, tmp_path: Any) -> None:
 
 def test_derived_keys_and_columns_survive_pickling() -> None:
     frame = detector()
-    call = {"by": [lambda i: 0, "sector"], "linear": [("x", lambda d: d["x"]), "z"]}
+    call = {"by": [lambda i: 0, "sector"], "linear": [("same", lambda d: d["x"]), "z"]}
     fit = quiet(frame, **call)
     back = pickle.loads(pickle.dumps(fit))
     keys = [np.zeros(len(frame)), frame["sector"]]
-    pd.testing.assert_frame_equal(back.predict(frame, by=keys), fit.predict(frame))
+    pd.testing.assert_frame_equal(back.predict(frame.assign(same=frame["x"]), by=keys), fit.predict(frame))
 
 
 def test_parents_too_large_for_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -344,8 +344,11 @@ def test_restrictions_that_depend_on_each_other_are_nan() -> None:
         ([[0, np.nan, 0, 0]], "must be finite numbers"),
         (([[0, 1, 0, 0]], [1, 2]), r"q must have one value per restriction, 1, got shape \(2,\)"),
         (([[0, 1, 0, 0]], [1], 2), r"are \(R, q\), got 3 parts"),
-        (None, r"restrictions are a string, an array \(r, 4\) or a tuple \(R, q\), got NoneType|one column"),
-        ({"x": 0}, "restrictions are a string, .* got dict"),
+        (
+            None,
+            r"restrictions are one string .*, an array \(r, 4\) or a tuple \(R, q\), got NoneType|one column",
+        ),
+        ({"x": 0}, "restrictions are one string such as .* got dict"),
     ],
 )
 def test_what_is_no_restriction(wrong: Any, message: str) -> None:

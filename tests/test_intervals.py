@@ -41,6 +41,7 @@ def test_intervals_are_those_of_statsmodels(backend: str, kind: str, weights: st
     frame = FRAME
     if kind == "counts":
         weights = None
+    by_default = "w" in KINDS[kind].values()  # the column of the fit
     fit = fitted(kind, backend)
     new = frame.assign(x=frame["x"] * 1.7 - 1, w=frame["w"] / 3)
     mean = fit.predict(new, interval="confidence", alpha=0.1)
@@ -54,7 +55,7 @@ def test_intervals_are_those_of_statsmodels(backend: str, kind: str, weights: st
         for target in ("y", "v"):
             model = sm.WLS(used[target].to_numpy(), design(used, kind), weights=np.asarray(w))
             want = model.fit(**({"cov_type": "fixed scale"} if kind == "known" else {})).get_prediction(
-                design(there, kind), weights=None if weights is None else there[weights].to_numpy()
+                design(there, kind), weights=there["w"].to_numpy() if weights or by_default else None
             )
             for got, obs in ((mean, False), (observed, True)):
                 own = got.loc[rows.index, target]
@@ -62,6 +63,23 @@ def test_intervals_are_those_of_statsmodels(backend: str, kind: str, weights: st
                 half = want.conf_int(alpha=0.1, obs=obs)[:, 1] - want.predicted_mean
                 np.testing.assert_allclose(own["upper"] - own["fitted"], half, rtol=1e-8)
                 np.testing.assert_allclose(own["fitted"] - own["lower"], half, rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["weighted", "known"])
+def test_new_observations_have_weights(kind: str) -> None:
+    fit, bare = fitted(kind), FRAME.drop(columns="w")
+    with pytest.raises(SpecError, match="the weights of the fit, 'w', are no column of this frame; give"):
+        fit.predict(bare, interval="prediction")
+    pd.testing.assert_frame_equal(  # the mean has no weight of its own
+        fit.predict(bare, interval="confidence"), fit.predict(FRAME, interval="confidence")
+    )
+    pd.testing.assert_frame_equal(
+        fit.predict(bare, interval="prediction", weights=FRAME["w"]),
+        fit.predict(FRAME, interval="prediction"),
+    )
+    values = fitted(kind, weights=FRAME["w"])
+    with pytest.raises(SpecError, match=r"'Series w \(values\)', are no column of this frame"):
+        values.predict(FRAME, interval="prediction")
 
 
 def test_without_interval_nothing_is_new() -> None:

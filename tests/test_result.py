@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
+import importlib.util
 import pickle
 import subprocess
 import sys
+import warnings
 import weakref
 from pathlib import Path
 from tokenize import TokenError
@@ -878,10 +881,51 @@ def test_pickles_come_back_without_code() -> None:
     pd.testing.assert_frame_equal(got.accounting(), fit.accounting())
     assert fit.spec.linear[1].label is None  # the original keeps its code
     for stored in (got, pickle.loads(pickle.dumps(got))):
-        with pytest.raises(gbreg.ColumnError, match=r"linear= .*'x2'.*code of \['x2'\] was not stored"):
+        with pytest.raises(gbreg.ColumnError, match=r"code of \['x2'\] in linear= was not stored"):
             stored.predict(FRAME)
     frame = FRAME.assign(x2=FRAME["x"] ** 2)
     pd.testing.assert_frame_equal(got.predict(frame), fit.predict(FRAME), check_exact=True)
+
+
+def test_derived_columns_called_like_others_are_not_mixed_up(tmp_path: Path) -> None:
+    frame = FRAME.assign(x=FRAME["x"] + 100)
+    centred, log = ("x", lambda d: d["x"] - 100), ("dX", lambda d: np.log(d["dX"] + 50))
+    for call in ({"linear": [centred]}, {"linear": ["z"], "targets": [log]}):
+        fit = fitted(frame, **call)
+        want = fit.resid(frame)
+        for same in (copy.copy(fit), copy.deepcopy(fit)):
+            pd.testing.assert_frame_equal(same.resid(frame), want, check_exact=True)
+        copy.deepcopy(fit).estimates.params[:] = 0.0  # of the copy alone
+        pd.testing.assert_frame_equal(fit.resid(frame), want, check_exact=True)
+        stored = [pickle.loads(pickle.dumps(fit))]
+        stored.append(pickle.loads(pickle.dumps(stored[0])))
+        if importlib.util.find_spec("pyarrow"):
+            fit.to_parquet(tmp_path / "fit.parquet")
+            stored.append(gbreg.read_parquet(tmp_path / "fit.parquet"))
+        for one in stored:
+            with pytest.raises(
+                gbreg.ColumnError, match="were derived, the frame of the fit had other columns"
+            ):
+                one.resid(frame)
+            assert one.params.equals(fit.params)
+        for one in (fit, *stored):
+            with pytest.raises(gbreg.SpecError, match="which formulas would take"):
+                one.formulas()
+
+
+def test_keys_of_another_dtype_are_pointed_out() -> None:
+    fit = fitted()
+    other = FRAME.assign(sector=FRAME["sector"].astype(str))
+    message = "no row of the frame is in a group of the fit, .* 'sector' is (str|object), in the fit int64"
+    with pytest.warns(gbreg.GbregWarning, match=message):
+        assert fit.predict(other).isna().all(axis=None)
+    with pytest.warns(gbreg.GbregWarning, match=message):
+        fitted(fallback="parent").predict(other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit.predict(FRAME.assign(sector=FRAME["sector"].astype("int16")))
+        fit.predict(FRAME.assign(sector=FRAME["sector"] + 1000))  # groups it has not seen
+        fit.predict(FRAME.iloc[:0])
 
 
 @pytest.mark.parametrize("kind", ["labels", "Series", "Grouper", "layout"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from numbers import Integral
 from typing import Protocol, runtime_checkable
 
 from gbreg.errors import MissingExtraError, SpecError
@@ -58,7 +59,7 @@ def get_backend(backend: str | Backend, n_jobs: int | None = None) -> Backend:
         The backend's package is not installed.
     """
     if n_jobs is not None and (
-        isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or (n_jobs < 1 and n_jobs != -1)
+        isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral) or (n_jobs < 1 and n_jobs != -1)
     ):
         raise SpecError(f"n_jobs must be a positive integer, -1 (all cores) or None, got {n_jobs!r}")
     if not isinstance(backend, str):
@@ -80,5 +81,5 @@ def get_backend(backend: str | Backend, n_jobs: int | None = None) -> Backend:
         raise MissingExtraError(
             f"backend={backend!r} needs {error.name}, which is not installed: pip install {error.name}"
         ) from error
-    made: Backend = factory(n_jobs=n_jobs)
+    made: Backend = factory(n_jobs=None if n_jobs is None else int(n_jobs))
     return made
