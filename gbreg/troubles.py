@@ -49,7 +49,12 @@ def failures(fit: GroupFit) -> str:
     ):
         groups = np.flatnonzero(((status == reason) & asked).any(axis=1))
         if len(groups):
-            about = f"; predictors {_dropped_names(fit)}" if reason is Status.RANK_DEFICIENT else ""
+            about = ""
+            if reason is Status.RANK_DEFICIENT:
+                about = f"; predictors {_dropped_names(fit)}"
+            elif reason is Status.NOT_CONVERGED and not fit.spec.shrunk:
+                option = "maxiter" if fit.spec.robust else "clip_iterations"
+                about = f"; they keep the numbers of the last iteration, more {option}= may help"
             reasons.append(f"{len(groups)} {reason.word} ({_first_keys(fit, groups)}{about})")
     if not reasons:
         return ""
