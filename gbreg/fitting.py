@@ -47,7 +47,9 @@ def fit_rows(
     if not spec.options.intercept:  # through zero: differences from an origin would be another model
         X, Y = ([Numbers(column.as_float()) for column in columns] for columns in (X, Y))
     once = not spec.needs_rows and vars(type(engine)).get("reads_once", False)
-    whole = not once or spec.frequency  # whether rows are read otherwise, or before the fit
+    whole = not once or spec.frequency  # whether anybody but the engine's fit reads the rows
+    # Rows are presumed to be whole. Only if a column says otherwise (predictors, targets, weight: that is
+    # their order) are they looked at one by one, and those that are left gathered again.
     problem, origins, packed = gather(part.layout, X, Y, data.w, ops, whole)
     tick(0)
     finite = bool(packed.finite[k:-1].all())

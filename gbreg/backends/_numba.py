@@ -44,7 +44,10 @@ def _groups_with(marks: Any) -> IntArray:
 
 
 class _Own(threading.local):
-    """What each thread scribbles on: memory that is made anew for every piece of work costs more than it."""
+    """What each thread scribbles on: memory that is made anew for every piece of work costs more than it.
+
+    `threading.local` calls ``__init__`` again, with the same arguments, in each thread that looks.
+    """
 
     def __init__(self, room: int, k: int, p: int, t: int, longest: int) -> None:
         self.rows = np.empty((room, k + t + 1))

@@ -22,7 +22,7 @@ UNROLLED = 8  # predictor counts that get a kernel of their own
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One problem on its way through the kernels."""
+    """One problem on its way through the kernels; what the arrays hold is told in `gbreg.kernels`."""
 
     Z: FloatArray
     n_predictors: int
