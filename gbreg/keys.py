@@ -190,7 +190,8 @@ def _ask_pandas(frame: pd.DataFrame, grouping: Grouping) -> Groups:
     by: list[Any] = [key.take(first) for key in keys]
     by = [key.set_axis(few.index) if isinstance(key, pd.Series) else key for key in by]
     groups = _groups_of_all_rows(few, replace(grouping, by=by, level=None))
-    return groups._replace(codes=groups.codes[place])
+    codes = groups.codes[place]
+    return groups._replace(codes=codes, sizes=NUMPY.count(codes, len(groups.sizes)))
 
 
 def _columns_and_levels(frame: pd.DataFrame, grouping: Grouping) -> list[Keys]:

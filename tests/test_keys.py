@@ -351,6 +351,7 @@ def agree(frame: pd.DataFrame, by: Any, level: Any = None, **options: bool) -> N
     assert repr(got.keys) == repr(want.index)  # 1, 1.0 and True are equal, None and nan are not
     sizes = np.bincount(got.codes[got.codes >= 0], minlength=len(want))
     np.testing.assert_array_equal(sizes, want)
+    np.testing.assert_array_equal(got.sizes, want)
     if options.get("observed", True):  # else pandas numbers the groups that have rows
         np.testing.assert_array_equal(got.codes, groupby.ngroup().fillna(-1))
 

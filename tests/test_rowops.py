@@ -93,6 +93,14 @@ def test_the_second_step_may_be_left_to_who_reads_the_rows(threads, steps):
     np.testing.assert_array_equal(again.Z, want)
 
 
+def test_codes_that_are_not_those_of_the_offsets_are_an_internal_error(steps):
+    codes = make_codes("shuffled", 600, 70)
+    offsets = np.arange(71)  # a row for each: others would be written beyond their memory
+    for ops in (NUMPY, CompiledRows(1), CompiledRows(2)):
+        with pytest.raises(GbregError, match="sizes of groups are not those of their rows"):
+            ops.pack([np.ones(600)], codes, offsets)
+
+
 def test_a_stream_too_long_for_one_piece_of_work_is_sorted_at_once(monkeypatch):
     monkeypatch.setattr(_rowops, "UNSORTED_BYTES", 320)
     got, want = packed_in_part(2, False)

@@ -8,7 +8,7 @@ import multiprocessing.util
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pickle import PicklingError
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from joblib import Parallel, delayed
 from joblib.externals.loky import reusable_executor
+from joblib.externals.loky.backend.utils import kill_process_tree
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from gbreg.backends import Progress
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 TASKS_PER_JOB = 4  # on large problems, so that uneven ranges even out
 TASK_ROWS = 1 << 19  # or more tasks than that: a fit that was left ends after one of them
+LOOK_AGAIN = 0.2  # seconds
+PATIENCE = 1.0  # seconds that loky has to tell of a dead worker
 SMALL_ROWS = 100_000  # below this one task per job: a task costs a millisecond
 
 # joblib has one set of workers per process. A fit that fails or is left kills them, so
@@ -108,15 +111,45 @@ def _map_ranges(
         outputs = parallel(delayed(work)(problem, asked, g0, g1) for g0, g1 in ranges)
     results: list[T] = []
     try:
-        for g0, g1 in ranges:
-            with _worker_errors(problem, g0, g1):
-                results.append(next(outputs))
-            progress(int(problem.offsets[g1] - problem.offsets[g0]))
+        with _no_half_results() if jobs > 1 else nullcontext():
+            for g0, g1 in ranges:
+                with _worker_errors(problem, g0, g1):
+                    results.append(next(outputs))
+                progress(int(problem.offsets[g1] - problem.offsets[g0]))
         next(outputs, None)  # joblib clears its files when asked for more
     except BaseException as error:
         outputs.throw(error)  # stops the workers and clears their files now, not when garbage is collected
         raise
     return results
+
+
+@contextmanager
+def _no_half_results() -> Iterator[None]:
+    """In here the death of a worker ends the others too, if loky does not see to it by itself.
+
+    Half of a result may be in the pipe, or its lock held: loky then waits for the rest for ever.
+    """
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(over,), name="gbreg-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _watch(over: threading.Event) -> None:
+    while not over.wait(LOOK_AGAIN):
+        executor = reusable_executor._executor
+        workers = [] if executor is None else list(executor._processes.values())
+        if any(worker.exitcode not in (None, 0) for worker in workers) and not over.wait(PATIENCE):
+            for worker in workers:
+                kill_process_tree(worker)
+            writer = executor._result_queue._writer
+            last, writer._handle = type(writer)(writer._handle, readable=False), None  # loky closes it too
+            last.close()  # nobody else can write: now the reader hears of the end
+            return
 
 
 @contextmanager
