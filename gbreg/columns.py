@@ -12,10 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg.errors import ColumnError, DTypeError, SpecError
-from gbreg.problem import BoolArray, FloatArray, IntArray
+from gbreg.problem import BoolArray, FloatArray
 from gbreg.suggest import nearest
 
 EXPRESSION: Any = getattr(pd.api.typing, "Expression", ())  # pandas.col came with pandas 3
+# What numpy.asarray would lose missing values of.
+ARRAYS: Any = (pd.Index, pd.api.extensions.ExtensionArray, np.ma.MaskedArray)
+NAMED = 5  # labels that a message names at most
 _EXACT = 2**53  # float64 holds every integer up to here
 
 
@@ -158,7 +161,8 @@ def check_labels(frame: pd.DataFrame, labels: Sequence[Hashable], role: str) -> 
         return  # the usual case, in a tenth of the time of the careful one
     found = [_locate(columns, label) for label in labels]
     if missing := [label for label, where in zip(labels, found, strict=True) if where is None]:
-        hints = ", ".join(f"{label!r}{_hint(frame.columns, label)}" for label in missing)
+        hints = ", ".join(f"{label!r}{_hint(frame.columns, label)}" for label in missing[:NAMED])
+        hints += f" and {len(missing) - NAMED} others" if len(missing) > NAMED else ""
         raise ColumnError(f"{role}= names what is not a column of the frame: {hints}")
     if several := [label for label, where in zip(labels, found, strict=True) if where == -1]:
         partial = isinstance(frame.columns, pd.MultiIndex) and any(
@@ -202,7 +206,7 @@ def read_columns(frame: pd.DataFrame, columns: Sequence[Column], role: str) -> l
 
     def values(column: Column) -> Any:
         source = column.source
-        return made[source.whole][source.name] if isinstance(source, Part) else _evaluate(frame, source, role)
+        return made[source.whole][source.name] if isinstance(source, Part) else evaluate(frame, source, role)
 
     return [_on_rows(values(column), frame, f"{column.name!r} in {role}=") for column in columns]
 
@@ -215,7 +219,7 @@ def read_mask(frame: pd.DataFrame, where: object) -> BoolArray | None:
     """
     if where is None:
         return None
-    numbers = _on_rows(_evaluate(frame, where, "where"), frame, "where=", kinds="b")
+    numbers = _on_rows(evaluate(frame, where, "where"), frame, "where=", kinds="b")
     if gaps := int(numbers.is_missing().sum()):
         raise SpecError(
             f"where= has no value for {gaps} of {len(frame)} rows; say which to take: .fillna(False)"
@@ -228,34 +232,7 @@ def read_weights(frame: pd.DataFrame, weights: object) -> FloatArray | None:
     if weights is None:
         return None
     what = f"{weights!r} in weights=" if is_label(weights) else "weights="
-    return _on_rows(_evaluate(frame, weights, "weights"), frame, what).as_float()
-
-
-def read_clusters(frame: pd.DataFrame, groups: object) -> IntArray | None:
-    """``groups=`` as (n,) numbers of clusters in order of appearance, -1 where missing; or None."""
-    if groups is None:
-        return None
-    values = _evaluate(frame, groups, "groups")
-    if isinstance(values, pd.Series):
-        if not (values.index is frame.index or values.index.equals(frame.index)):
-            if not values.index.is_unique:
-                raise SpecError(
-                    "groups= cannot be aligned with the frame: its index differs and has duplicates"
-                )
-            if len(frame) and not values.index.isin(frame.index).any():
-                raise SpecError(
-                    "groups= shares no index label with the frame; for values by position pass an array"
-                )
-            values = values.reindex(frame.index)
-    elif not isinstance(values, (pd.Index, pd.api.extensions.ExtensionArray)):
-        values = np.asarray(values)
-    if values.shape != (len(frame),):
-        raise SpecError(f"groups= must have one value per row, {len(frame)}, got shape {values.shape}")
-    try:
-        numbers: IntArray = pd.factorize(values)[0].astype(np.int64, copy=False)
-    except TypeError as error:
-        raise SpecError(f"groups= cannot tell clusters apart: {error}") from error
-    return numbers
+    return _on_rows(evaluate(frame, weights, "weights"), frame, what).as_float()
 
 
 def _is_code(source: object) -> bool:
@@ -310,7 +287,7 @@ def _hint(columns: pd.Index[Any], label: Hashable) -> str:
     return nearest(label, columns)
 
 
-def _evaluate(frame: pd.DataFrame, source: Any, role: str) -> Any:
+def evaluate(frame: pd.DataFrame, source: Any, role: str) -> Any:
     """Evaluate a label, callable or expression; a row-aligned object stands for itself."""
     if isinstance(source, EXPRESSION):
         return _expression(frame, source)
@@ -333,7 +310,7 @@ def _on_rows(value: Any, frame: pd.DataFrame, what: str, kinds: str = "biuf") ->
     """Numbers of a Series (aligned by index), an array (by length) or a scalar, one per row."""
     if isinstance(value, pd.Series):
         return _aligned(_numbers(value, what, kinds), value.index, frame.index, what)
-    if isinstance(value, (pd.Index, pd.api.extensions.ExtensionArray)):
+    if isinstance(value, ARRAYS) and value.ndim == 1:
         value = pd.Series(value)
     elif not isinstance(value, pd.DataFrame):
         value = np.asarray(value)

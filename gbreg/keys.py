@@ -17,7 +17,7 @@ import pandas as pd
 from pandas.api.typing import DataFrameGroupBy
 
 from gbreg import distinct
-from gbreg.columns import EXPRESSION, check_labels, column_at, is_label
+from gbreg.columns import EXPRESSION, check_labels, column_at, is_label, is_label_list
 from gbreg.distinct import Keys
 from gbreg.errors import ColumnError, GbregError, SpecError, warn
 from gbreg.numbering import Groups, find_digits, mixed_radix
@@ -101,6 +101,15 @@ def _by_value(values: pd.Index[Any]) -> pd.Index[Any]:
 # what is asked
 
 
+def with_values(frame: pd.DataFrame, grouping: Grouping) -> Grouping:
+    """As pandas has it, a list of one value per row, none of which is a label, is one key."""
+    by = grouping.by
+    if not isinstance(by, list) or len(by) != len(frame) or len(by) < 2 or not is_label_list(by):
+        return grouping
+    known = {*frame.columns, *frame.index.names}
+    return replace(grouping, by=[by]) if known.isdisjoint(by) else grouping
+
+
 def check_grouping(frame: pd.DataFrame, grouping: Grouping) -> None:
     """Raise what `find_groups` raises of labels, levels and lengths, before it looks at any key."""
     if grouping.level is not None:
@@ -153,6 +162,12 @@ def _check_values(frame: pd.DataFrame, item: Any) -> None:
     if isinstance(item, pd.Series):
         if not item.index.is_unique and not item.index.equals(frame.index):
             raise SpecError("a Series in by= cannot be aligned: its index differs and has duplicates")
+        if len(frame) and not (item.index.equals(frame.index) or item.index.isin(frame.index).any()):
+            raise SpecError(
+                "a Series in by= shares no index label with the frame; for values by position pass an array"
+            )
+    elif isinstance(item, np.ma.MaskedArray):
+        raise SpecError("a masked array in by= would lose its mask; make a Series of it: pandas.Series(...)")
     elif isinstance(item, (list, np.ndarray, pd.Index, pd.api.extensions.ExtensionArray)):
         shape = (len(item),) if isinstance(item, list) else item.shape
         if shape != (len(frame),):

@@ -18,7 +18,7 @@ from gbreg.columns import Column, Numbers, read_columns, read_weights
 from gbreg.errors import ColumnError, MissingDataError, SpecError, warn
 from gbreg.fallback import Sources, as_words, sources
 from gbreg.fitted import fitted_errors, on_rows, predicted, unit_errors
-from gbreg.keys import find_groups
+from gbreg.keys import find_groups, with_values
 from gbreg.layout import stored_values
 from gbreg.numbering import Groups
 from gbreg.problem import BoolArray, FloatArray, IntArray
@@ -86,6 +86,7 @@ class FrameRows:
         grouping = fit.spec.grouping
         if by is not None:  # a missing key is looked up like any other, unless a parent would take it in
             grouping = Grouping(by=by, dropna=fit.fallback is not None and fit.fallback.dropna)
+            grouping = with_values(frame, grouping)
         if grouping is None:
             raise SpecError(
                 "the keys of this fit were values aligned with its rows, or code, which are not kept; "

@@ -17,7 +17,7 @@ from gbreg.fallback import add_parents, read_fallback
 from gbreg.fitting import fit_rows
 from gbreg.formula import read_formula
 from gbreg.interrupt import interruptible, ticker
-from gbreg.keys import wide_floats
+from gbreg.keys import wide_floats, with_values
 from gbreg.layout import GroupLayout, make_layout
 from gbreg.problem import CovType, LossName
 from gbreg.result import GroupFit
@@ -262,6 +262,7 @@ def fit(
     layout = by if isinstance(by, GroupLayout) else None
     if layout is None:
         grouping = Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna)
+        grouping = with_values(frame, grouping)
     else:
         grouping = reused_grouping(layout, frame, level=level, sort=sort, observed=observed, dropna=dropna)
     predictors = tuple(column.seen(frame) for column in as_columns(linear, "linear"))
@@ -355,7 +356,7 @@ def group(
     """
     check_frame(frame)
     grouping = Grouping(by=by, level=level, sort=sort, observed=observed, dropna=dropna)
-    layout = make_layout(frame, grouping)
+    layout = make_layout(frame, with_values(frame, grouping))
     if trouble := wide_floats(layout.keys):
         warn(trouble)
     return layout

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from gbreg.accounting import nowhere
-from gbreg.columns import Column, Numbers, read_clusters, read_columns, read_mask, read_weights
-from gbreg.errors import MissingDataError, WeightsError
+from gbreg.columns import ARRAYS, Column, Numbers, evaluate, read_columns, read_mask, read_weights
+from gbreg.errors import MissingDataError, SpecError, WeightsError
 from gbreg.layout import GroupLayout
 from gbreg.problem import BoolArray, FloatArray, IntArray, Problem
 from gbreg.spec import FitSpec
@@ -42,6 +42,35 @@ class Data:
             clusters=read_clusters(frame, groups),
             index=frame.index,
         )
+
+
+def read_clusters(frame: pd.DataFrame, groups: object) -> IntArray | None:
+    """``groups=`` as (n,) numbers of clusters in order of appearance, -1 where missing; or None."""
+    if groups is None:
+        return None
+    values = evaluate(frame, groups, "groups")
+    if isinstance(values, pd.Series):
+        if not (values.index is frame.index or values.index.equals(frame.index)):
+            if not values.index.is_unique:
+                raise SpecError(
+                    "groups= cannot be aligned with the frame: its index differs and has duplicates"
+                )
+            if len(frame) and not values.index.isin(frame.index).any():
+                raise SpecError(
+                    "groups= shares no index label with the frame; for values by position pass an array"
+                )
+            values = values.reindex(frame.index)
+    elif isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
+        values = pd.Series(values)
+    elif not isinstance(values, ARRAYS):
+        values = np.asarray(values)
+    if values.shape != (len(frame),):
+        raise SpecError(f"groups= must have one value per row, {len(frame)}, got shape {values.shape}")
+    try:
+        numbers: IntArray = pd.factorize(values)[0].astype(np.int64, copy=False)
+    except TypeError as error:
+        raise SpecError(f"groups= cannot tell clusters apart: {error}") from error
+    return numbers
 
 
 class Part(NamedTuple):

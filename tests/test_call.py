@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gbreg
-from gbreg import GbregWarning, GroupLayout, SpecError
+from gbreg import ColumnError, GbregWarning, GroupLayout, SpecError
 from gbreg.accounting import RowCounts
 
 CALL: dict[str, Any] = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "backend": "numpy"}
@@ -363,6 +363,45 @@ def test_advice_for_what_is_often_given() -> None:
         fit.predict(frame.to_numpy())
     with pytest.raises(SpecError, match=r"restrictions are one string such as .* got list"):
         fit.wald_test(["x = 0"])
+
+
+def test_a_list_of_values_is_a_key() -> None:
+    frame = table()
+    want = gbreg.fit(frame, **CALL)
+    for by in (frame["g"].tolist(), [frame["g"].tolist()]):
+        fit = gbreg.fit(frame, **{**CALL, "by": by})
+        assert fit.params.reset_index(drop=True).equals(want.params.reset_index(drop=True))
+        assert fit.predict(frame, by=by).equals(want.predict(frame))
+        assert gbreg.group(frame, by=by).sizes.tolist() == [10] * 4
+    with pytest.raises(ColumnError, match=r"names what is not a column of the frame: 'a'.* and 34 others"):
+        gbreg.fit(frame, **{**CALL, "by": ["a"] * 39})
+    with pytest.raises(ColumnError, match="'typo'"):
+        gbreg.fit(frame.iloc[:2], **{**CALL, "by": ["g", "typo"]})
+
+
+def test_masks_are_missing_values(backend: str) -> None:
+    frame, call = table(), {**CALL, "backend": backend}
+    hidden = np.arange(40) < 6
+    wild = np.ma.masked_array(np.where(hidden, 1e6, frame["x"]), mask=hidden)
+    want = gbreg.fit(frame[~hidden], **call).params
+    fit = gbreg.fit(frame, **{**call, "linear": [("x", lambda d: wild), "z"]})
+    pd.testing.assert_frame_equal(fit.params, want)
+    assert fit.nobs["y"].sum() == 34
+    ones = np.ma.masked_array(np.ones(40), mask=hidden)
+    with pytest.raises(gbreg.WeightsError, match="6 rows that take part are not, first nan"):
+        gbreg.fit(frame, **call, weights=ones)
+    with pytest.raises(gbreg.GbregError, match="where="):
+        gbreg.fit(frame, **call, where=ones.astype(bool))
+    with pytest.raises(gbreg.MissingDataError, match="no cluster for 6 rows"):
+        gbreg.fit(frame, **call, groups=np.ma.masked_array(np.arange(40), mask=hidden), cov_type="cluster")
+    with pytest.raises(SpecError, match="a masked array in by= would lose its mask"):
+        gbreg.fit(frame, **{**call, "by": np.ma.masked_array(np.arange(40) % 4, mask=hidden)})
+
+
+def test_a_series_in_by_that_shares_no_label_is_refused() -> None:
+    frame = table()
+    with pytest.raises(SpecError, match="a Series in by= shares no index label with the frame"):
+        gbreg.fit(frame, **{**CALL, "by": frame["g"].set_axis(frame.index + 1000)})
 
 
 # group
