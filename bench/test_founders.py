@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The comparison of the founding users: 5 rows a group, 2 predictors, weighted, one target.
 
-Whole calls from frame to result, with errors, rms and mad. Guards: numba at least 20 times
-loky and numpy at least twice loky at 1,000 groups.
+Whole calls from frame to result, with errors, rms and mad. `report.py` puts them side by side.
 """
 
 from __future__ import annotations

@@ -64,13 +64,15 @@ def inputs_of(terms: Sequence[Any], frame: pd.DataFrame, role: str) -> pd.DataFr
     """
     from formulaic.parser.types import Term
 
-    values, plain = set(), set()
+    values, plain, computed = set(), set(), set()  # what goes into numbers, is a factor, is reckoned with
     for term in terms:
         for factor in term.factors:
             names, _ = names_in([Term([factor])])
             values |= set() if factor.expr.startswith("C(") else names
             if factor.eval_method.value == "lookup":
                 plain |= names
+            if len(term.factors) > 1 or factor.eval_method.value != "lookup":
+                computed |= names
     made: dict[str, Any] = {}
     for name in sorted(name for name in names_in(terms)[0] if name in frame.columns):
         column = column_at(frame, name, "formula")
@@ -82,7 +84,13 @@ def inputs_of(terms: Sequence[Any], frame: pd.DataFrame, role: str) -> pd.DataFr
             is_category = isinstance(column.dtype, pd.CategoricalDtype)
             made[name] = column.array if is_category else text.where(text.notna(), None).array
         elif kind in "iufO" or name in plain or (kind == "b" and not isinstance(column.dtype, np.dtype)):
-            made[name] = read_columns(frame, [Column(name, name)], role)[0].as_float()
+            numbers = read_columns(frame, [Column(name, name)], role)[0]
+            if numbers.is_integer and name in computed:
+                raise SpecError(
+                    f"formula: column {name!r} has integers beyond 2**53, which would lose digits in terms "
+                    "made of it; put these into the frame first, such as the difference from a reference"
+                )
+            made[name] = numbers.as_float()
         else:
             made[name] = column.array
     index = pd.RangeIndex(len(frame))

@@ -96,6 +96,8 @@ class FrameRows:
         self.frame = frame
         X = self._read(fit.spec.linear, "linear")
         found = find_groups(frame, grouping)
+        if by is None and isinstance(grouping.by, pd.Grouper) and grouping.by.freq is not None:
+            _check_bins(fit.keys, found.keys, grouping.by.freq)
         served = sources(fit, found.keys)
         self._found, self._served = found, served
         self.groups = keys_on_rows(found, served.places[0])
@@ -228,15 +230,17 @@ class FrameRows:
         asked = self.fit.spec.weights if weights is None else weights
         if weights is None and asked is not None and asked not in self.frame.columns:
             raise SpecError(
-                f"the weights of the fit, {asked!r}, are no column of this frame; give those of its rows as "
-                "weights=, in the same unit"
+                f"the weights of the fit, {asked!r}, are no column of this frame; give weights= of its rows, "
+                "in the same unit"
             )
         return asked
 
     def new_weights(self, weights: Any) -> FloatArray:
-        """(n,) weights of these rows as new observations, each one row."""
-        asked = None if self.fit.spec.frequency else self._asked_weights(weights)
-        return np.ones(len(self.frame)) if asked is None else positive_weights(self.frame, asked)
+        """(n,) weights of these rows, each a new observation; by default the fit's, NaN if not positive."""
+        if weights is not None:
+            return positive_weights(self.frame, weights)
+        w = None if self.fit.spec.frequency else read_weights(self.frame, self._asked_weights(None))
+        return np.ones(len(self.frame)) if w is None else np.where((w > 0) & (w < np.inf), w, np.nan)
 
     def _side(self, weights: Any) -> FloatArray:
         """(n,) roots of the weights of these rows; those of one of repeated rows are 1."""
@@ -333,6 +337,19 @@ def augment(fit: GroupFit, frame: pd.DataFrame, weights: Any, by: Any) -> pd.Dat
     blank = [""] * (frame.columns.nlevels - 1)
     made.columns = pd.Index([(name, *blank) for name in names] if blank else names)
     return pd.concat([frame, made], axis=1)
+
+
+def _check_bins(keys: pd.Index[Any], found: pd.Index[Any], freq: Any) -> None:
+    """Raise `SpecError` if bins of a Grouper begin elsewhere in this frame than in that of the fit."""
+    if not len(keys) or not len(found):
+        return
+    inside = found[(found > keys[0]) & (found < keys[-1])]
+    shifted = isinstance(freq, pd.offsets.Tick) and bool(((found - keys[0]) % pd.Timedelta(freq)).any())
+    if shifted or not inside.isin(keys).all():
+        raise SpecError(
+            "the bins of pandas.Grouper begin elsewhere in this frame than in that of the fit; give the keys "
+            "of the rows as by=, or the Grouper an origin="
+        )
 
 
 def _warn_of_dtypes(keys: pd.Index[Any], found: pd.Index[Any]) -> None:

@@ -163,7 +163,8 @@ def fit(
         predictor are left out there are no errors: in ``RLM``'s they would count in full. The
         standard deviation is 1.4826 times the median of sqrt(w) |residual|.
         "absolute": least absolute deviations, or another ``quantile``, as statsmodels' ``QuantReg``
-        (``vcov="iid"``), one of the minima where there are several. Errors are normal; see
+        (``vcov="iid"``), one of the minima where there are several, as with an even number of rows and no
+        predictors: backends, and rows in another order, may then give another one. Errors are normal; see
         `GroupFit.scale`. Groups whose predictors are dependent need ``on_collinear="drop"``. Goes
         with ``cov_type="classical"`` only.
     tuning : float, optional

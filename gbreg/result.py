@@ -195,7 +195,7 @@ class GroupFit(Diagnostics):
         weights : label, Series or array, optional
             Of the new observations of a prediction interval, in the unit of the weights of the
             fit: their variance is scale / weight (1 / weight if known). By default the column that
-            the fit had its weights from; 1 if it had none. statsmodels takes 1 then too.
+            the fit had its weights from, without bounds where that is not positive; 1 if it had none.
         missing : {"nan", "raise"}
             What rows get that have no fitted value: their group was not seen or not fitted (and
             has no parent to predict it), or their key or a predictor is missing.
@@ -210,7 +210,7 @@ class GroupFit(Diagnostics):
         MissingDataError
             ``missing="raise"``, and a row has no fitted value.
         WeightsError
-            A weight is not positive and finite.
+            A weight that was given is not positive and finite.
         SpecError
             A prediction interval of a weighted fit, and the frame has no such weights.
         """
@@ -247,9 +247,9 @@ class GroupFit(Diagnostics):
         """Rows of a frame that lie beyond ``clip``: boolean, one column per target, on its index.
 
         On the frame of the fit, the rows that were set aside, and those beyond the limit of their
-        group that took no part for another reason. In groups that are ``not_converged`` these
-        may differ from the rows that were set aside; in groups that cannot be fitted without
-        those, there are none.
+        group that took no part for another reason. In groups that are ``not_converged`` or ended
+        ``saturated`` these may differ from the rows that were set aside; in groups that cannot be
+        fitted without those, there are none.
 
         Parameters
         ----------

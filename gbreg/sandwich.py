@@ -14,12 +14,24 @@ import pandas as pd
 
 from gbreg.backends import Progress
 from gbreg.backends._ranges import map_ranges, piece_rows
-from gbreg.inference import complement
-from gbreg.problem import CovType, Estimates, Flag, FloatArray, IntArray, Problem, Status, residuals
+from gbreg.inference import complement, sandwich_errors
+from gbreg.problem import (
+    BoolArray,
+    CovType,
+    Estimates,
+    Flag,
+    FloatArray,
+    IntArray,
+    Problem,
+    Status,
+    residuals,
+)
 from gbreg.quadratic import cholesky
 from gbreg.rows import Pattern
 
 CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
+NOISE = 2.0**-40  # of an error, in those that residuals of their mean size would give
+ROUNDING = 2.0**-50  # of a residual, in what it is the difference of
 SEMIDEFINITE = 1e-12  # smaller pivots of a correlation matrix are what rounding left of 0
 
 
@@ -108,9 +120,29 @@ def add_sandwich(
     if clusters is not None and block.keep is not None:
         clusters = clusters[block.keep]
     factor = sandwich(block.problem, estimates, cov_type, progress, clusters, threads=threads)
+    factor[_is_noise(factor, estimates)] = np.nan
     none = (estimates.status == Status.OK) & np.isnan(factor).any(axis=2)
     flags = estimates.flags | np.where(none, Flag.NO_ROBUST_ERRORS, 0).astype(np.uint8)
     return replace(estimates, sandwich=factor, flags=flags)
+
+
+def _is_noise(factor: FloatArray, estimates: Estimates) -> BoolArray:
+    """(g, t) whether an error is no more than rounding leaves of one that is 0.
+
+    So it is where the rows, or the clusters, that a coefficient depends on have scores that are 0
+    whatever the data: a row alone at its level, a predictor that is constant in each of two clusters.
+    """
+    g, t = estimates.status.shape
+    k, p = estimates.center.shape[2], estimates.params.shape[2]
+    with np.errstate(all="ignore"):
+        about = (estimates.wsum, estimates.norm, estimates.center)
+        wsum, norm, center = (np.broadcast_to(a, (g, t, *a.shape[2:])) for a in about)
+        errors, _ = sandwich_errors(factor, np.ones((g, t)), wsum, norm, center, p > k)
+        size = np.abs(estimates.level) * np.sqrt(estimates.wsum) + estimates.target_norm
+        noise = (NOISE + ROUNDING * size / estimates.resid_norm) / np.sqrt(estimates.nobs)
+        small = (errors <= noise[:, :, None] * estimates.root).any(axis=2)
+    perfect = (estimates.flags & Flag.PERFECT_FIT) > 0  # there errors are told to be noise anyway
+    return np.asarray(small & (estimates.resid_norm > 0) & ~perfect)
 
 
 def unit_design(

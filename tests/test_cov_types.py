@@ -183,3 +183,25 @@ def test_wrong_covariances() -> None:
             getattr(classical, name)
     with pytest.raises(SpecError, match="chi2 needs cov_type='known'"):
         classical.to_frame(stats=["chi2"])
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_errors_that_are_zero_by_construction_are_none(backend: str, offset: float) -> None:
+    """statsmodels gives rounding noise: t values of 1e16."""
+    alone = pd.DataFrame(
+        {"g": 0, "x": [0.0, 1, 1, 1], "y": np.array([0.1, 0.2, 0.7, 0.4]) + offset, "c": [0, 1, 2, 3]}
+    )
+    pair = pd.DataFrame(
+        {"g": 0, "x": [0.0, 0, 0, 1, 1, 1], "y": np.array([0.13, 0.2, 0.7, 0.4, 0.6, 0.7]) + offset}
+    )
+    pair["c"] = pair["x"]
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "backend": backend}
+    fits = [gbreg.fit(alone, **call, cov_type=kind) for kind in ("HC0", "HC1", "HC2", "HC3")]
+    fits += [gbreg.fit(frame, **call, cov_type="cluster", groups="c") for frame in (alone, pair)]
+    for fit in fits:
+        assert fit.bse.isna().all(axis=None)
+        assert fit.flags["y", "no_robust_errors"].all()
+        assert fit.params.notna().all(axis=None)
+    pair["c"] = [0, 1, 2, 0, 1, 2]
+    assert gbreg.fit(pair, **call, cov_type="cluster", groups="c").bse.notna().all(axis=None)

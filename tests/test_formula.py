@@ -474,3 +474,14 @@ def test_the_frame_is_not_changed_and_an_empty_one_is_fine() -> None:
     pd.testing.assert_frame_equal(frame, before)
     assert len(fit("t ~ x:y + center(x) | g", frame.iloc[:0])) == 0
     assert made.predict(frame.iloc[:0]).shape == (0, 1)
+
+
+def test_integers_beyond_floats_make_no_terms() -> None:
+    start = 1_700_000_000_000_000_000
+    frame = pd.DataFrame({"g": 0, "d": np.arange(0, 1000, 37)})
+    frame["t"] = start + frame["d"]
+    frame["y"] = 3.0 * frame["d"] + 1
+    for text in (f"y ~ I(t - {start}) | g", "y ~ center(t) | g", "y ~ t:d | g", f"I(t - {start}) ~ d | g"):
+        with pytest.raises(SpecError, match=r"column 't' has integers beyond 2\*\*53"):
+            fit(text, frame)
+    assert fit("y ~ t | g", frame).params["y", "t"].tolist() == pytest.approx([3.0], rel=1e-12)

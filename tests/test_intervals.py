@@ -77,6 +77,12 @@ def test_new_observations_have_weights(kind: str) -> None:
         fit.predict(bare, interval="prediction", weights=FRAME["w"]),
         fit.predict(FRAME, interval="prediction"),
     )
+    some = FRAME.assign(w=FRAME["w"].where(FRAME.index != FRAME.index[3], 0.0))
+    got = gbreg.fit(some, by="g", linear=["x", "z"], targets=["y"], **KINDS[kind]).predict(
+        some, interval="prediction"
+    )
+    assert got["y", "upper"].isna().tolist() == (some["w"] == 0).tolist()
+    assert got["y", "fitted"].notna().all()
     values = fitted(kind, weights=FRAME["w"])
     with pytest.raises(SpecError, match=r"'Series w \(values\)', are no column of this frame"):
         values.predict(FRAME, interval="prediction")

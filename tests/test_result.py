@@ -928,6 +928,29 @@ def test_keys_of_another_dtype_are_pointed_out() -> None:
         fit.predict(FRAME.iloc[:0])
 
 
+@pytest.mark.parametrize(
+    ("freq", "anchored"), [("D", True), ("2ME", True), ("W", True), ("7D", False), ("5h", False)]
+)
+def test_bins_of_a_grouper_are_those_of_the_fit(freq: str, anchored: bool) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"t": pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(0, 960, 2), unit="h")})
+    frame["x"] = rng.normal(size=len(frame))
+    frame["dX"] = frame["x"] * frame["t"].dt.day
+    call = {"linear": ["x"], "targets": ["dX"], "weights": None}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = fitted(frame, by=pd.Grouper(key="t", freq=freq), **call)
+        pinned = fitted(frame, by=pd.Grouper(key="t", freq=freq, origin="epoch"), **call)
+    for start in ("2020-01-17", "2020-01-19 05:00"):
+        later = frame[frame["t"] > start]
+        if anchored:
+            pd.testing.assert_frame_equal(fit.predict(later), fit.predict(frame).loc[later.index])
+        else:
+            with pytest.raises(gbreg.SpecError, match="begin elsewhere in this frame"):
+                fit.predict(later)
+        pd.testing.assert_frame_equal(pinned.predict(later), pinned.predict(frame).loc[later.index])
+
+
 @pytest.mark.parametrize("kind", ["labels", "Series", "Grouper", "layout"])
 def test_the_frame_is_not_kept(kind: str) -> None:
     frame = FRAME.copy()
