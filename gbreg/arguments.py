@@ -84,7 +84,8 @@ def _other_key(layout: GroupLayout, frame: pd.DataFrame) -> int | None:
             own = keys.get_level_values(i).to_numpy(dtype=object)
             here = column_at(frame, label, "by").iloc[rows].to_numpy(dtype=object)
             for row, a, b in zip(rows.tolist(), own, here, strict=True):
-                if not (a is b or (_is_missing(a) and _is_missing(b)) or a == b):
+                gone = _is_missing(a), _is_missing(b)
+                if gone[0] != gone[1] or not (all(gone) or a == b):
                     return int(row)
     return None
 

@@ -96,8 +96,8 @@ class FrameRows:
         self.frame = frame
         X = self._read(fit.spec.linear, "linear")
         found = find_groups(frame, grouping)
-        if by is None and isinstance(grouping.by, pd.Grouper) and grouping.by.freq is not None:
-            _check_bins(fit.keys, found.keys, grouping.by.freq)
+        if by is None:
+            _check_bins(grouping.by, fit.keys, found.keys)
         served = sources(fit, found.keys)
         self._found, self._served = found, served
         self.groups = keys_on_rows(found, served.places[0])
@@ -339,17 +339,23 @@ def augment(fit: GroupFit, frame: pd.DataFrame, weights: Any, by: Any) -> pd.Dat
     return pd.concat([frame, made], axis=1)
 
 
-def _check_bins(keys: pd.Index[Any], found: pd.Index[Any], freq: Any) -> None:
+def _check_bins(by: Any, keys: pd.Index[Any], found: pd.Index[Any]) -> None:
     """Raise `SpecError` if bins of a Grouper begin elsewhere in this frame than in that of the fit."""
-    if not len(keys) or not len(found):
-        return
-    inside = found[(found > keys[0]) & (found < keys[-1])]
-    shifted = isinstance(freq, pd.offsets.Tick) and bool(((found - keys[0]) % pd.Timedelta(freq)).any())
-    if shifted or not inside.isin(keys).all():
-        raise SpecError(
-            "the bins of pandas.Grouper begin elsewhere in this frame than in that of the fit; give the keys "
-            "of the rows as by=, or the Grouper an origin="
-        )
+    for i, item in enumerate(by if isinstance(by, list) else [by]):
+        if not isinstance(item, pd.Grouper) or item.freq is None or not len(keys) or not len(found):
+            continue
+        own, here = keys.get_level_values(i), found.get_level_values(i)
+        if getattr(own, "tz", None) != getattr(here, "tz", None):
+            continue  # none is like another
+        step = pd.Timedelta(item.freq) if isinstance(item.freq, pd.offsets.Tick) else None
+        shifted = step is not None and bool(((here - own[0]) % step).any())
+        if keys.nlevels == 1:  # then the fit has every bin between its first and its last
+            shifted |= not here[(here > own[0]) & (here < own[-1])].isin(own).all()
+        if shifted:
+            raise SpecError(
+                "the bins of pandas.Grouper begin elsewhere in this frame than in that of the fit; give the "
+                "keys of the rows as by=, or the Grouper an origin="
+            )
 
 
 def _warn_of_dtypes(keys: pd.Index[Any], found: pd.Index[Any]) -> None:

@@ -19,6 +19,8 @@ from gbreg.problem import BoolArray, FloatArray, IntArray, Spent
 
 Codes = NDArray[Any]  # (n,) int32, or int64 if there are 2**31 groups or more; -1: in no group
 
+WRONG_SIZES = "internal error: sizes of groups are not those of their rows; report these keys"
+
 
 class Unsorted(Protocol):
     """The rest of a sort, range by range: groups ``edges[i]:edges[i + 1]``."""
@@ -118,7 +120,10 @@ class NumpyRows:
         self, columns: Sequence[FloatArray], codes: Codes, offsets: IntArray, whole: bool = True
     ) -> Packed:
         order = stable_order(codes, len(offsets) - 1)
-        check_sizes(np.diff(offsets), np.bincount(codes[order], minlength=len(offsets) - 1))
+        occupied = np.flatnonzero(np.diff(offsets))
+        first, last = offsets[occupied], offsets[occupied + 1] - 1
+        if len(order) != offsets[-1] or (codes[order[[first, last]]] != occupied).any():
+            raise GbregError(WRONG_SIZES)
         rows = slice(None) if len(order) == len(codes) and is_range(order) else order
         Z = np.empty((len(order), len(columns)))
         finite = np.ones(len(columns), dtype=np.bool_)
@@ -133,15 +138,6 @@ class NumpyRows:
 
 
 NUMPY = NumpyRows()
-
-
-def check_sizes(sizes: IntArray, counts: IntArray) -> None:
-    """Raise `GbregError` unless groups have as many rows as have their codes: an internal error.
-
-    Rows would be lost, or written beyond their memory.
-    """
-    if not np.array_equal(sizes, counts):
-        raise GbregError("internal error: sizes of groups are not those of their rows; report these keys")
 
 
 def stable_order(codes: Codes, n_codes: int) -> IntArray:

@@ -73,6 +73,8 @@ def sandwich(
         Rows of F for a = (level, slopes), where a_0 is in units of resid_norm / sqrt(wsum), slope j of
         resid_norm / norm_j. NaN where coefficients are missing, no degree of freedom is left, a
         leverage is 1 (HC2, HC3) or there is one cluster only.
+
+    `add_sandwich` also takes out what is only rounding.
     """
     g, t = estimates.status.shape
     p = estimates.params.shape[2]

@@ -414,6 +414,11 @@ def test_a_layout_of_rows_in_another_order_is_refused(dropna: bool) -> None:
     other = frame.sample(frac=1, random_state=0).reset_index(drop=True)
     for by in ("g", "c", ["g", "c"]):
         layout = gbreg.group(frame, by=by, dropna=dropna)
+        with pytest.raises(SpecError, match="rows in another order: row 0 of the frame"):
+            gbreg.fit(
+                frame.assign(g=pd.array([pd.NA] * 40, dtype="Int64"), c=None),
+                **{**CALL, "by": layout, "dropna": dropna},
+            )
         call = {**CALL, "by": layout, "dropna": dropna}
         want = gbreg.fit(frame, **{**call, "by": by})
         assert gbreg.fit(frame.drop(columns="c"), **call).params.equals(want.params)

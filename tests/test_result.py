@@ -948,6 +948,9 @@ def test_bins_of_a_grouper_are_those_of_the_fit(freq: str, anchored: bool) -> No
         else:
             with pytest.raises(gbreg.SpecError, match="begin elsewhere in this frame"):
                 fit.predict(later)
+            one = [pd.Grouper(key="t", freq=freq)]
+            with pytest.raises(gbreg.SpecError, match="begin elsewhere in this frame"):
+                fitted(frame, by=one, **call).predict(later)
         pd.testing.assert_frame_equal(pinned.predict(later), pinned.predict(frame).loc[later.index])
 
 

@@ -17,7 +17,7 @@ from gbreg.backends._memory import rows_memory
 from gbreg.backends._ranges import run_tasks, threads_for
 from gbreg.errors import GbregError
 from gbreg.problem import FloatArray, IntArray
-from gbreg.rowops import NUMPY, Codes, Packed, check_sizes, code_type
+from gbreg.rowops import NUMPY, WRONG_SIZES, Codes, Packed, code_type
 
 SERIAL_ROWS = 100_000  # below this a second thread costs more than it brings
 MOST_PARTS = 8  # each part of the rows counts the rows of every group
@@ -178,9 +178,9 @@ class CompiledRows:
         if ordered and shift:  # nothing to sort: rows go where the last one went
             shift = 0
             counts, _ = self._counts(codes, 0, n_groups)
-        edges = np.append(np.arange(0, n_groups, 1 << shift), n_groups)  # of streams, or groups
-        check_sizes(np.diff(offsets[edges]), counts.sum(axis=0, dtype=np.int64))
-        starts = offsets[edges[:-1]]
+        starts = offsets[:-1][:: 1 << shift]
+        if not np.array_equal(np.append(starts[1:], n_used) - starts, counts.sum(axis=0)):
+            raise GbregError(WRONG_SIZES)  # before rows are written beyond their memory
         cursors = starts + np.cumsum(counts, axis=0, dtype=np.int64) - counts
         Z, spent = (np.empty((n_used, width)), None) if self.keep else rows_memory(n_used, width)
         moved = np.empty(n_used if shift else 0, dtype=codes.dtype)
@@ -197,6 +197,7 @@ class CompiledRows:
         self.over(len(codes), move)
         rest = None
         if shift:
+            edges = np.append(np.arange(0, n_groups, 1 << shift), n_groups)
             longest = int(np.diff(offsets[edges]).max())
             rest = Rest(Z.view(), _plain(moved), offsets, offsets[:-1].copy(), edges, longest, parts)
             if whole or longest * width * 8 > UNSORTED_BYTES:
