@@ -68,7 +68,9 @@ def test_frames_are_seeded():
     assert make(which, scale=TOY)["g"].max() > 2**45
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize(
+    "name", [name for name in WORKLOADS if name != "W5"]
+)  # `pytest bench` compiles for it
 def test_gbreg(name):
     which = WORKLOADS[name].scaled(TOY)
     frame = make(which)

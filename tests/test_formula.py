@@ -69,6 +69,8 @@ def fit(formula: str, frame: pd.DataFrame | None = None, **options: Any) -> Grou
     ],
 )
 def test_coefficients_of_statsmodels(target: str, right: str, keys: list[str], backend: str) -> None:
+    if backend != "numpy" and right in ("x * z", "(x + y + w)**2"):
+        pytest.skip("kernels for five and six predictors would be compiled for this test alone")
     frame = table()
     got = fit(f"{target} ~ {right} | {' + '.join(keys)}", frame, weights="w", backend=backend)
     assert list(got.keys.names) == keys
