@@ -45,7 +45,13 @@ def keep(dispatcher: Any) -> None:
 
 
 class _Checked(CompileResultCacheImpl):  # type: ignore[misc]
-    """Compiled code beside its checksum."""
+    """Compiled code beside its checksum, in files of this source's own.
+
+    Those of another may name classes that are no longer there, which numba cannot read past.
+    """
+
+    def get_filename_base(self, fullname: str, abiflags: str) -> str:
+        return f"{super().get_filename_base(fullname, abiflags)}.{_stamp()[1]}"
 
     def reduce(self, cres: Any) -> tuple[str, bytes]:
         data = pickle.dumps(super().reduce(cres))
@@ -91,7 +97,7 @@ def _stamp() -> tuple[object, ...]:
 
     folder = Path(__file__).parent
     sources = [(folder / name).read_bytes() for name in SOURCES]
-    digest = hashlib.sha256(b"".join(sources)).hexdigest()
+    digest = hashlib.sha256(b"".join(sources)).hexdigest()[:32]
     return gbreg.__version__, digest, str(config.BOUNDSCHECK), str(config.OPT)
 
 

@@ -383,7 +383,7 @@ def find_known(
     A dropped predictor d is c0 + sum_j c_j x_j over earlier kept ones. Any multiple of
     that relation may be added to a solution, so coefficient j is determined only if
     every c_j is zero, and the intercept only if every c0 is. ``loss`` is how far
-    rounding of the data may move a c that is zero.
+    rounding of the data may move a c that is zero; where that is too far to tell, it is not.
     """
     for j in range(k):
         known[j] = kept[j]
@@ -407,7 +407,7 @@ def find_known(
                 ph, pl = dd_mul(c, S[at.step + j, 1], S[at.spot + j, 0], S[at.spot + j, 1])
                 h, low = dd_add(h, low, -ph, -pl)
                 size += abs(c) * (S[at.largest + j, 0] + abs(spot(origin, g, j, 0.0)) * S[at.scale + j, 0])
-        if abs(h) > loss * size:
+        if abs(h) > min(1e-6, loss) * size:
             known[k] = 0
 
 

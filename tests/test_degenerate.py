@@ -350,3 +350,18 @@ def test_no_collinear_design_of_10000_is_missed(backend):
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_no_honest_design_of_1000_is_refused(backend):
     assert not deficient(backend, 3, 1000, collinear=False).any()
+
+
+@pytest.mark.parametrize("third", [1e-20, 1e-24])
+def test_weights_too_far_apart_determine_no_coefficient(third: float) -> None:
+    """Rounding hides all but two or three rows: an intercept was given of four unknowns."""
+    wrong = 0
+    for seed in range(40):
+        X = np.random.default_rng(seed).normal(size=(5, 3))
+        frame = pd.DataFrame(X, columns=list("abc")).assign(
+            y=X.sum(axis=1), g=1, w=[1, 1, third, 1e-38, 1e-38]
+        )
+        with pytest.warns(gbreg.GbregWarning, match="rank_deficient"):
+            fit = gbreg.fit(frame, by="g", linear=list("abc"), targets=["y"], weights="w", backend="numpy")
+        wrong += int(fit.params.notna().to_numpy().sum())
+    assert wrong == 0

@@ -291,7 +291,7 @@ def _estimable(cols: _Columns, factor: _Factor, z: DD, options: FitOptions) -> B
     c = backward(factor.L, factor.kept, forward(factor.L, factor.kept, dd.where(~factor.flat, S)))
     c0 = dd.sub(z, combination(c, z))[0]
     norm = np.sqrt(cols.square[0][:k])
-    tol = np.minimum(1e-6, factor.noise / factor.ratio)
+    tol = np.minimum(1e-6, factor.noise / factor.ratio)  # where rounding moves more, nothing can be told
     size = np.abs(c[0])
     reach = cols.largest[:k].copy()
     for j in range(k):
@@ -299,7 +299,7 @@ def _estimable(cols: _Columns, factor: _Factor, z: DD, options: FitOptions) -> B
         out[:, first + j] &= (near | ~dropped).all(axis=0)
         reach += size[j] * cols.largest[j]
     if first:
-        small = np.abs(c0) <= factor.noise * reach / factor.ratio
+        small = np.abs(c0) <= tol * reach
         zero = np.where(factor.flat, (z[0] == 0) & cols.constant[:k], small)
         out[:, 0] &= (zero | ~dropped).all(axis=0)
     return np.ascontiguousarray(out)
