@@ -9,7 +9,6 @@ from __future__ import annotations
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pytest
 from measure import in_fresh_process, table
 
 BACKENDS = ["numba", "numpy", "loky"]
@@ -29,9 +28,8 @@ print(imported - start, time.perf_counter() - imported)
 
 def cold_call(backend: str) -> float:
     """Seconds of the first fit in a fresh process that finds no kernel on disk."""
-    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NUMBA_CACHE_DIR", folder)
-        return in_fresh_process(PROGRAM.format(backend=backend))[1]
+    with TemporaryDirectory() as folder:
+        return in_fresh_process(PROGRAM.format(backend=backend), NUMBA_CACHE_DIR=folder)[1]
 
 
 def first_call(backend: str, runs: int = RUNS) -> tuple[float, float]:

@@ -186,6 +186,7 @@ def test_first_call_is_measured_in_a_fresh_process():
     imported, fitted = first_call.first_call("numpy", runs=1)
     assert 0 < imported < 60
     assert 0 < fitted < 60
+    assert 0 < first_call.cold_call("numpy") < 60
 
 
 def test_founders_comparison_is_importable():

@@ -179,7 +179,8 @@ class CompiledRows:
             shift = 0
             counts, _ = self._counts(codes, 0, n_groups)
         starts = offsets[:-1][:: 1 << shift]
-        if not np.array_equal(np.append(starts[1:], n_used) - starts, counts.sum(axis=0)):
+        sizes = np.append(starts[1:], n_used) - starts
+        if not np.array_equal(sizes, counts.sum(axis=0)):
             raise GbregError(WRONG_SIZES)  # before rows are written beyond their memory
         cursors = starts + np.cumsum(counts, axis=0, dtype=np.int64) - counts
         Z, spent = (np.empty((n_used, width)), None) if self.keep else rows_memory(n_used, width)
@@ -198,7 +199,7 @@ class CompiledRows:
         rest = None
         if shift:
             edges = np.append(np.arange(0, n_groups, 1 << shift), n_groups)
-            longest = int(np.diff(offsets[edges]).max())
+            longest = int(sizes.max())
             rest = Rest(Z.view(), _plain(moved), offsets, offsets[:-1].copy(), edges, longest, parts)
             if whole or longest * width * 8 > UNSORTED_BYTES:
                 rest.finish()
