@@ -380,10 +380,11 @@ def find_known(
 ) -> None:
     """Which coefficients the data determine: known (k + 1,), the intercept last.
 
-    A dropped predictor d is c0 + sum_j c_j x_j over earlier kept ones. Any multiple of
-    that relation may be added to a solution, so coefficient j is determined only if
-    every c_j is zero, and the intercept only if every c0 is. ``loss`` is how far
-    rounding of the data may move a c that is zero; where that is too far to tell, it is not.
+    A dropped predictor d is c0 + sum_j c_j x_j over kept ones. Any multiple of that relation
+    may be added to a solution, so coefficient j is determined only if every c_j is zero,
+    and the intercept only if every c0 is. c_j of later predictors are zero but for rounding,
+    which may be all that d has beside earlier ones. ``loss`` is how far rounding of the data
+    may move a c that is zero; where that is too far to tell, it is not.
     """
     for j in range(k):
         known[j] = kept[j]
@@ -392,14 +393,14 @@ def find_known(
         if kept[d] == 1 or drop:
             continue
         constant = rank * S[at.gain + d, 0] >= 1.0
-        for j in range(d):
-            f = at.factor + d * k + j
-            put(S, at.step + j, 0.0 if constant else S[f, 0], 0.0 if constant else S[f, 1])
-        dd_back_substitute(k, d, S, at, kept, at.step)
+        for j in range(k):
+            f = at.cross + max(d, j) * (max(d, j) + 1) // 2 + min(d, j)
+            put(S, at.step + j, S[f, 0], S[f, 1])
+        dd_solve(k, S, at, kept, at.step)
         h, low = S[at.spot + d, 0], S[at.spot + d, 1]
         size = S[at.largest + d, 0] + abs(spot(origin, g, d, 0.0)) * S[at.scale + d, 0]
         own = math.sqrt(S[at.cross + d * (d + 1) // 2 + d, 0])
-        for j in range(d):
+        for j in range(k):
             if kept[j] == 1 and not constant:
                 c = S[at.step + j, 0]
                 if abs(c) * math.sqrt(S[at.cross + j * (j + 1) // 2 + j, 0]) > min(1e-6, loss) * own:

@@ -21,9 +21,9 @@ FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is wh
 SWEEPS = 30  # Jacobi's method needs less than ten
 
 
-def df_resid(nobs: IntArray, rank: IntArray) -> FloatArray:
-    """Degrees of freedom n - rank; NaN where nothing was fitted (rank 0). (g, t), (g, t) -> (g, t)."""
-    return np.where(rank > 0, nobs - rank, np.nan)
+def df_resid(nobs: IntArray, rank: IntArray, wsum: FloatArray) -> FloatArray:
+    """Degrees of freedom n - rank; NaN where nothing was fitted (no sum of weights). (g, t) each."""
+    return np.where(np.isnan(wsum), np.nan, nobs - rank)
 
 
 def ssr(resid_norm: FloatArray) -> FloatArray:

@@ -80,7 +80,7 @@ class Statistics:
         e = self.estimates
         if e.freedom.shape[2]:
             return np.where(self.rank > 0, self.nobs - e.freedom[:, :, 0], np.nan)
-        return inference.df_resid(self._narrow("nobs"), self._narrow("rank"))
+        return inference.df_resid(*map(self._narrow, ("nobs", "rank", "wsum")))
 
     @property
     def perfect(self) -> BoolArray:

@@ -130,7 +130,7 @@ def test_saturated_fits_have_no_likelihood() -> None:
 
 
 def test_no_degrees_of_freedom_no_errors() -> None:
-    df = inference.df_resid(np.array([[3, 3, 2]]), np.array([[3, 2, 0]]))
+    df = inference.df_resid(np.array([[3, 3, 2]]), np.array([[3, 2, 0]]), np.array([[1.0, 2.0, np.nan]]))
     np.testing.assert_array_equal(df, [[0, 1, np.nan]])
     norm = np.array([[0.0, 2.0, np.nan]])
     np.testing.assert_array_equal(inference.scale(norm, df), [[np.nan, 4.0, np.nan]])

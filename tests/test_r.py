@@ -33,11 +33,9 @@ def frozen(name: str) -> pd.DataFrame:
 def expected(groups: pd.Index, p: int) -> tuple[pd.DataFrame, list[str]]:
     """What R says, with NaN where gbreg has no number by its own rules, and the statuses this comes to."""
     want = frozen("lm.csv").set_index("group").loc[groups]
-    few, nothing = want["nobs"] < p, want["df_resid"] == want["nobs"]
+    few = want["nobs"] < p
     # R fits as many coefficients as there are rows and drops the others; gbreg does not fit such groups
     want.loc[few, want.columns != "nobs"] = np.nan
-    # nor those whose only predictor is 0: R has residuals, of which there are n degrees of freedom
-    want.loc[nothing, ["df_resid", "sigma", "rsquared_adj"]] = np.nan
     causes = {
         "too_few_rows": few,
         "rank_deficient": want.filter(like="params_").count(axis=1) < p,
