@@ -117,7 +117,7 @@ def to_frame(fit: GroupFit, suffix: str, stats: Sequence[str] | None) -> pd.Data
     intercept = fit.spec.options.intercept
     names: list[Hashable] = []
     columns: list[Any] = []
-    values = {stat: _columns(getattr(fit, stat)) for stat in wanted}
+    values = {stat: _columns(getattr(fit, stat), words=stat == "status") for stat in wanted}
     p = len(fit.terms)
     for q, target in enumerate(fit.targets):
         for stat in wanted:
@@ -128,7 +128,7 @@ def to_frame(fit: GroupFit, suffix: str, stats: Sequence[str] | None) -> pd.Data
             else:
                 names.append(f"{text(target)}_{stat}{suffix}")
                 columns.append(values[stat][q])
-    return _frame(fit.keys, names, columns)
+    return _frame(fit.keys, names, columns, copy=False)
 
 
 def check_suffix(suffix: object) -> None:
@@ -149,8 +149,11 @@ def _checked_stats(stats: Sequence[str] | None, spec: FitSpec) -> list[str]:
     return wanted
 
 
-def _columns(frame: pd.DataFrame) -> list[Any]:
-    return [frame.iloc[:, i].array for i in range(frame.shape[1])]
+def _columns(frame: pd.DataFrame, words: bool) -> list[Any]:
+    """Values of each column, numbers in memory of their own, contiguous."""
+    if words:
+        return [frame.iloc[:, i].array for i in range(frame.shape[1])]
+    return list(np.array(frame.to_numpy().T, order="C"))
 
 
 def formulas(fit: GroupFit, suffix: str) -> dict[Hashable, dict[str, str]]:
@@ -224,12 +227,14 @@ def long_frame(
     return _frame(keys.take(rows), [*axes, *columns], values)
 
 
-def _frame(keys: pd.Index[Any], names: Sequence[Hashable], columns: Sequence[Any]) -> pd.DataFrame:
-    """Keys as columns, then others, in one go."""
+def _frame(
+    keys: pd.Index[Any], names: Sequence[Hashable], columns: Sequence[Any], *, copy: bool = True
+) -> pd.DataFrame:
+    """Keys as columns, then others, in one go; these become the frame's own unless there is a ``copy``."""
     every = [*key_names(keys), *names]
     if clash := [name for name, count in Counter(every).items() if count > 1]:
         raise SpecError(f"several columns would be called {clash}; rename keys, targets or predictors")
-    levels = [keys.get_level_values(i) for i in range(keys.nlevels)]
-    made = pd.DataFrame(dict(enumerate([*levels, *columns])), index=pd.RangeIndex(len(keys)))
+    levels = [keys.get_level_values(i).array.copy() for i in range(keys.nlevels)]
+    made = pd.DataFrame(dict(enumerate([*levels, *columns])), index=pd.RangeIndex(len(keys)), copy=copy)
     made.columns = pd.Index(every, tupleize_cols=False)
     return made

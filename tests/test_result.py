@@ -749,6 +749,17 @@ def test_the_flat_table_of_chosen_statistics() -> None:
     ]
 
 
+def test_writing_into_the_flat_table_changes_nothing_else() -> None:
+    fit = fitted(by="sector")
+    table, keys = fit.to_frame(), fit.keys.tolist()
+    for name in table:
+        before, fresh = table.copy(), fit.to_frame()
+        table.loc[0, name] = table.loc[1, name]
+        pd.testing.assert_frame_equal(table.drop(columns=name), before.drop(columns=name))
+        pd.testing.assert_frame_equal(fit.to_frame(), fresh)
+    assert fit.keys.tolist() == keys
+
+
 def test_the_flat_table_refuses_what_it_cannot_name() -> None:
     fit = fitted()
     with pytest.raises(gbreg.SpecError, match=r"unknown stat 'rmse'.*did you mean 'rms'"):
