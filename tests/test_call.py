@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import examples
 
 import gbreg
 from gbreg import ColumnError, GbregWarning, GroupLayout, SpecError
@@ -105,7 +106,7 @@ COUNTS = ["rows", "used", "missing", "infinite", "zero_weight", "not_selected"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(data=st.data())
 def test_every_row_is_accounted_for(kind: str, data: Any) -> None:
     frame = data.draw(frames(kind))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import examples
 
 from gbreg.columns import (
     Column,
@@ -29,7 +30,7 @@ from gbreg.columns import (
 )
 from gbreg.errors import ColumnError, DTypeError, SpecError
 
-SEEDED = settings(derandomize=True, deadline=None, max_examples=150)
+SEEDED = settings(derandomize=True, deadline=None, max_examples=examples(150))
 NAN = float("nan")
 needs_col = pytest.mark.skipif(not hasattr(pd, "col"), reason="pandas.col came with pandas 3")
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_index_equal
+from thorough import examples
 
 import gbreg
 from gbreg import distinct, keys, numbering
@@ -120,7 +121,7 @@ def check(frame: pd.DataFrame, by: Any, *values: Any, level: Any = None, **optio
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore::gbreg.errors.GbregWarning")
 @given(rows=rows_lists, options=flags, as_list=st.booleans())
-@settings(SEEDED, max_examples=25)
+@settings(SEEDED, max_examples=examples(25))
 def test_one_label_of_every_kind(kind: str, rows: list[int], options: dict[str, bool], as_list: bool) -> None:
     frame = frame_of(rows, kinds=[kind])
     check(frame, [kind] if as_list else kind, frame[kind], **options)
@@ -139,7 +140,7 @@ def test_missing_among_tuples() -> None:
     options=flags,
     by=st.lists(st.sampled_from(list(KINDS)), min_size=2, max_size=3, unique=True),
 )
-@settings(SEEDED, max_examples=300)
+@settings(SEEDED, max_examples=examples(300))
 def test_several_labels(rows: list[int], options: dict[str, bool], by: list[str]) -> None:
     frame = frame_of(rows, kinds=by)
     check(frame, by, *[frame[kind] for kind in by], **options)
@@ -160,7 +161,7 @@ def test_more_keys_than_an_array_has_dimensions(n_keys: int) -> None:
     "by", [["int", "bool"], ["full", "int8"], ["uint64", "category", "int"], ["low", "cut"]]
 )
 @given(rows=rows_lists.filter(bool), options=flags)
-@settings(SEEDED, max_examples=40)
+@settings(SEEDED, max_examples=examples(40))
 def test_numbered_here_and_by_pandas_alike(by: list[str], rows: list[int], options: dict[str, bool]) -> None:
     frame = frame_of(rows, kinds=by)
     for labels in (by, by[:1]):
@@ -214,7 +215,7 @@ def test_ranges_too_wide_for_a_table_are_hashed(ops: Any) -> None:
 
 
 @given(rows=rows_lists, options=flags, seed=st.integers(0, 99))
-@settings(SEEDED, max_examples=50)
+@settings(SEEDED, max_examples=examples(50))
 def test_row_aligned_keys_and_code(rows: list[int], options: dict[str, bool], seed: int) -> None:
     n = len(rows)
     index = pd.Index([f"r{i}" for i in range(n)])
@@ -241,7 +242,7 @@ def test_series_that_lacks_rows_leaves_them_out() -> None:
 
 
 @given(rows=rows_lists, options=flags)
-@settings(SEEDED, max_examples=50)
+@settings(SEEDED, max_examples=examples(50))
 def test_levels(rows: list[int], options: dict[str, bool]) -> None:
     n = len(rows)
     frame = frame_of(rows, kinds=["bool", "str"])
@@ -261,7 +262,7 @@ def test_levels(rows: list[int], options: dict[str, bool]) -> None:
 
 
 @given(rows=rows_lists, options=flags, own=st.tuples(st.booleans(), st.booleans()))
-@settings(SEEDED, max_examples=60)
+@settings(SEEDED, max_examples=examples(60))
 def test_plain_groupers(rows: list[int], options: dict[str, bool], own: tuple[bool, bool]) -> None:
     kinds = ["int", "float", "str", "Int64", "day"]
     frame = frame_of(rows, pd.Index([r % 4 for r in rows], name="lev"), [*kinds, "bool"])
@@ -284,7 +285,7 @@ def test_sorting_grouper_in_a_list_gets_its_own_rows() -> None:
 
 
 @given(rows=rows_lists.filter(bool), options=flags, freq=st.sampled_from(["2D", "7D", "MS", "12h"]))
-@settings(SEEDED, max_examples=60)
+@settings(SEEDED, max_examples=examples(60))
 def test_frequency_groupers(rows: list[int], options: dict[str, bool], freq: str) -> None:
     when = [DAYS[r % 4] for r in rows]
     index = pd.Index([r % 2 for r in rows])  # duplicates: no way to align by label
@@ -371,7 +372,7 @@ TWO_OF_ANY = st.lists(st.sampled_from([*OBJECTS, *BESIDE]), max_size=2, unique=T
     place=st.integers(0, 2),
     few=st.sampled_from([0.0, 1.0]),
 )
-@settings(SEEDED, max_examples=130)
+@settings(SEEDED, max_examples=examples(130))
 def test_objects_in_pieces(
     rows: list[int], one: str, others: list[str], options: dict[str, bool], place: int, few: float
 ) -> None:
@@ -444,7 +445,7 @@ def test_labels_of_any_type_and_columns_of_two_levels() -> None:
 
 
 @given(rows=rows_lists, others=rows_lists, by=st.lists(st.sampled_from(list(KINDS)), min_size=1, max_size=3))
-@settings(SEEDED, max_examples=150)
+@settings(SEEDED, max_examples=examples(150))
 @pytest.mark.filterwarnings("ignore::gbreg.errors.GbregWarning")
 def test_keys_are_found_by_value(rows: list[int], others: list[int], by: list[str]) -> None:
     by = list(dict.fromkeys(by))

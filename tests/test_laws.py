@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import examples
 
 import gbreg
 from gbreg.backends._numba import NumbaBackend
@@ -97,7 +98,7 @@ def law(**kinds):
     def wrap(test):
         @pytest.mark.parametrize("engine", EXAMPLES)
         def run(engine):
-            @settings(max_examples=EXAMPLES[engine], database=None)
+            @settings(max_examples=examples(EXAMPLES[engine]), database=None)
             @given(cases(**kinds), st.integers(0, 2**32 - 1))
             def drawn(case, seed):
                 test(engine, case, np.random.default_rng(seed))
@@ -409,7 +410,7 @@ def test_jobs_and_ranges_change_no_bit(make, precision, monkeypatch):
     for name, value in LONG.items():
         monkeypatch.setattr(f"gbreg.backends.{name}", value)
 
-    @settings(max_examples=4 if numba.config.DISABLE_JIT else 15, database=None)
+    @settings(max_examples=examples(4 if numba.config.DISABLE_JIT else 15), database=None)
     @given(cases(most=2))  # each number of predictors is ten seconds of compilation
     def drawn(case):
         want = numbers(case.fit(make(1), precision=precision))

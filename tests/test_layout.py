@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from thorough import examples
 
 from gbreg.columns import Numbers
 from gbreg.layout import GroupLayout, exact_difference, gather, make_layout
@@ -18,7 +19,7 @@ from gbreg.problem import Problem
 from gbreg.rowops import stable_order
 from gbreg.spec import Grouping
 
-SEEDED = settings(derandomize=True, deadline=None, max_examples=80)
+SEEDED = settings(derandomize=True, deadline=None, max_examples=examples(80))
 keys = st.lists(st.sampled_from([0, 1, 2, 5, None]), max_size=25)
 
 
