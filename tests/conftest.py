@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 
 import hypothesis
 import numba
@@ -34,12 +33,11 @@ def rows_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """When kernels are not compiled, leave out what plain Python could not carry, and what has none."""
-    small = not COMPILED or os.environ.get("NUMBA_BOUNDSCHECK") == "1"
     for item in items:
         call = getattr(item, "callspec", None)
         names = {value for value in call.params.values() if isinstance(value, str)} if call else set()
         marker = item.get_closest_marker("compiled")
-        if small and marker and (not marker.args or names.intersection(marker.args)):
+        if not COMPILED and marker and (not marker.args or names.intersection(marker.args)):
             item.add_marker(pytest.mark.skip(reason="needs compiled kernels at full speed"))
         if not COMPILED and "loky" in names and item.path.stem != "test_loky":
             item.add_marker(pytest.mark.skip(reason="loky has the kernels of numba, slow in plain Python"))

@@ -85,6 +85,7 @@ class Engine:
         return NumpyBackend().fit(problem, options, progress)
 
 
+@pytest.mark.compiled
 def test_ctrl_c_does_not_wait_for_a_long_call_into_c(monkeypatch):
     monkeypatch.setattr(regression, "INTERRUPTIBLE_ROWS", 0)
     seconds = [0.0]

@@ -378,7 +378,7 @@ from test_kernels import *
 
 fresh = compiled(fast_kernels.fit_groups.py_func)  # what comes from disk has no text
 fast_kernels.fit_groups = fresh
-NumbaBackend(1).fit(make_problem([5] * 10, 2, 1), FitOptions(min_nobs=3), no_progress)
+NumbaBackend(1).fit(make_problem([5] * 10, 1, 1), FitOptions(min_nobs=2), no_progress)
 text = next(iter(fresh.inspect_llvm().values()))
 body = next(part for part in text.split("\\ndefine ") if part.count("NRT_incref") > 3)
 print(body.count("call void @NRT_incref"), fresh.py_func.__code__.co_argcount)

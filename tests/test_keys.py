@@ -201,6 +201,7 @@ def test_which_keys_are_numbered_here(by: Any, mine: bool) -> None:
     assert numbering.find_digits(frame, Grouping(by, sort=False), NUMPY) is None
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("ops", [NUMPY, CompiledRows(1), CompiledRows(2)])
 def test_ranges_too_wide_for_a_table_are_hashed(ops: Any) -> None:
     long = np.r_[np.zeros(16384, dtype=int), 65539]  # 4 n is 65540

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,8 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::gbreg.errors.GbregWarning")
 
 NAMES = ["x0", "x1", "x2"]
 EXAMPLES = {"numba": 15, "numpy": 15, "loky": 4}
-if numba.config.DISABLE_JIT:
-    EXAMPLES = {"numba": 5, "numpy": 5, "loky": 1}
 
 
 @dataclass(frozen=True)
@@ -410,7 +407,7 @@ def test_jobs_and_ranges_change_no_bit(make, precision, monkeypatch):
     for name, value in LONG.items():
         monkeypatch.setattr(f"gbreg.backends.{name}", value)
 
-    @settings(max_examples=examples(4 if numba.config.DISABLE_JIT else 15), database=None)
+    @settings(max_examples=examples(15), database=None)
     @given(cases(most=2))  # each number of predictors is ten seconds of compilation
     def drawn(case):
         want = numbers(case.fit(make(1), precision=precision))

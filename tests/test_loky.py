@@ -130,6 +130,7 @@ def report_cores() -> int:
 # ----------------------------------------------------------------------------------- values
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize("case", OPTIONS, ids=str)
 def test_values_are_those_of_the_numba_backend(n_jobs, case, compiled_fits):
@@ -214,6 +215,7 @@ def test_a_killed_worker_is_an_error_with_its_groups_and_the_next_call_works(mon
     assert_next_call_works()
 
 
+@pytest.mark.compiled
 def test_a_worker_killed_between_calls_leaves_no_hang_and_no_wrong_number():
     frame = make_frame()
     fit(frame)
@@ -246,6 +248,7 @@ def test_ctrl_c_ends_a_fit_and_the_next_call_works(monkeypatch):
     assert_next_call_works()  # while the fit that was left still ends its range
 
 
+@pytest.mark.compiled
 def test_an_error_of_the_progress_bar_reaches_the_caller_and_stops_the_fit():
     def broken_pipe(rows: int) -> None:
         raise BrokenPipeError("stderr is gone")
@@ -328,6 +331,7 @@ def wait_until(true, seconds: float = 20.0) -> None:
 # --------------------------------------------------------------------------------- nesting
 
 
+@pytest.mark.compiled
 def test_a_fit_in_a_worker_takes_its_share_of_the_cores():
     got = Parallel(n_jobs=2, backend="loky")(delayed(report_cores)() for _ in range(2))
     assert got == [max(1, joblib.cpu_count() // 2)] * 2

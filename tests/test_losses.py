@@ -63,6 +63,7 @@ def rlm(y: np.ndarray, X: np.ndarray, norm: object, start: np.ndarray | None = N
         return sm.RLM(y, X, M=norm).fit(maxiter=3000, tol=1e-13, conv="coefs", start_params=start)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("loss", ["huber", "bisquare"])
@@ -257,6 +258,7 @@ def test_laws(backend, loss):
     )
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("loss", LOSSES)
 def test_offsets_cost_no_digits(backend, loss):
     """The same data moved: what a sum of products would lose, this must not."""
@@ -385,6 +387,7 @@ def test_a_large_tuning_lets_far_values_pull_as_much(backend):
     assert mean == pytest.approx(np.delete(y, 7).mean() + 3e4 * scale / 99_999, rel=1e-9)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("far", [1e6, 1e20, -9.96e36, 1e150])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_fill_values_bend_no_more_than_outliers_do(backend, loss, far):

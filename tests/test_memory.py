@@ -69,6 +69,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 SLOW = ("extended", "huber", "bisquare", "absolute")  # in plain Python
 
 
+@pytest.mark.compiled
 @pytest.mark.filterwarnings("ignore::gbreg.GbregWarning")
 @pytest.mark.parametrize("n_jobs", [1, 3])
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def exact(name: str) -> dict[int, tuple[Decimal, Decimal]]:
     return answers
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", sorted(GROUPS))
 def test_group_means(name, backend):
     """Univariate and one-way sets: means to 14 digits, from exact arithmetic on the stored data."""

@@ -159,6 +159,7 @@ def nist_groups(name: str) -> list[tuple[np.ndarray, Answer]]:
     return [(y, weighted_least_squares(np.empty((0, len(y))), y)) for y in values]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", EXTRA)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_nist_group_means(name, precision):

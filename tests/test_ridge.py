@@ -44,6 +44,7 @@ def exact(X: np.ndarray, y: np.ndarray, w: np.ndarray, ridge: list[float], inter
     return [sum(a * b for a, b in zip(line, right, strict=True)) for line in _inverse(gram)]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("weights", [None, "w"])
 @pytest.mark.parametrize("intercept", [True, False])
 def test_it_is_that_of_sklearn(backend: str, intercept: bool, weights: str | None) -> None:

@@ -127,6 +127,7 @@ def test_rows_are_sorted_once_and_not_read_before(steps):
         rest.sort(g0, g1, np.empty((600, 2)))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "options",
     [{}, {"cov_type": "HC1"}, {"mad": False}, {"clip": 3.0}, {"weights": "n", "weights_type": "frequency"}],
@@ -245,6 +246,7 @@ def test_words_with_the_same_hash_are_told_apart():
     assert table.found[0, row_kernels.VALUE] == table.found[1, row_kernels.VALUE]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("n_distinct", [1, 100, 3_000, 60_000])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_table_begins_as_large_as_its_values_need(monkeypatch, n_distinct, ordered):
@@ -273,6 +275,7 @@ def scattered(kind: str, rng: np.random.Generator) -> np.ndarray:
     return np.exp(rng.uniform(0, 43, 5_000)).astype(np.int64)  # most of them small
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("kind", ["all over", "dense", "three heaps", "most small"])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_integers_in_streams_are_numbered_by_size(monkeypatch, kind, threads):
