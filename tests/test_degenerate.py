@@ -201,6 +201,13 @@ def test_constant_target(backend, value):
     assert np.isnan(result.pvalues.to_numpy()).all()
 
 
+def test_constant_target_of_as_many_rows_as_coefficients(backend):
+    result = fit(frame_of(np.array([[0.0, 1, 3], [1, 5, 2]]), np.full(3, 4.0), np.ones(3)), backend)
+    assert coefficients(result).tolist() == [4, 0, 0]
+    assert result.status["y"].tolist() == ["saturated"]
+    assert result.flags["y"].iloc[0][lambda held: held].index.tolist() == ["constant_target"]
+
+
 # --- far away, very large, very small -------------------------------------------------------------
 
 

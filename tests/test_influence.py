@@ -136,6 +136,13 @@ def test_durbin_watson_is_that_of_statsmodels_in_the_order_of_the_rows(weights):
     assert (got != fit.durbin_watson(frame.sort_values("x"))).any(axis=None)
 
 
+def test_the_unit_of_a_target_is_not_in_its_durbin_watson():
+    frame = make_frame()
+    small = frame.assign(v=frame["v"] * 2.0**-20)
+    got, want = (one.gbreg.fit(**CALL).durbin_watson(one) for one in (small, frame))
+    pd.testing.assert_frame_equal(got, want, check_exact=True)
+
+
 def test_saturated_groups_have_no_durbin_watson():
     """What is left of their residuals is rounding, of another sign on every backend."""
     rng = np.random.default_rng(5)

@@ -129,7 +129,7 @@ def test_coefficients_and_all_that_needs_no_errors_stay():
     frame = make_frame()
     call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "weights": "w"}
     plain, robust = frame.gbreg.fit(**call), frame.gbreg.fit(**call, cov_type="HC3")
-    for name in ("params", "scale", "rms", "mad", "rsquared", "aic", "condition_number", "status"):
+    for name in ("params", "scale", "rms", "mad", "rsquared", "aic", "condition_number", "status", "flags"):
         pd.testing.assert_frame_equal(getattr(robust, name), getattr(plain, name))
 
 
