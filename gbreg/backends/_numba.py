@@ -47,7 +47,7 @@ _kept = threading.local()
 
 
 def _scratch(*sizes: int) -> FastScratch:
-    """That of this thread's last fit if it was of the same sizes: its arrays take a tenth of a small fit."""
+    """That of this thread's last fit, if of the same sizes: the arrays take a twentieth of a small fit."""
     last = getattr(_kept, "last", None)
     if last is None or last[0] != sizes:
         last = _kept.last = (sizes, FastScratch.make(*sizes))
