@@ -39,6 +39,11 @@ def coefficients(result: gbreg.GroupFit, g: int = 0) -> np.ndarray:
     return result.params["y"].to_numpy()[g]
 
 
+def flags(result: gbreg.GroupFit) -> list[str]:
+    """Those that the first group has."""
+    return result.flags["y"].iloc[0][lambda held: held].index.tolist()
+
+
 def assert_exact(result, X, y, w=None, *, coef=12.0, err=11.5, ssr=11.0) -> None:
     """Coefficients, errors and ssr of the only group have at least so many digits."""
     X = np.atleast_2d(X)
@@ -140,17 +145,19 @@ COLLINEAR = {  # the predictors made of two, which of them is the combination, w
     "multiple": (lambda a, b: [a, 3 * a, b], 1, [False, True, True, False]),
     "sum": (lambda a, b: [a, b, a + b], 2, [False, True, True, True]),
     "multiple and constant": (lambda a, b: [a, 0.1 * a + 7.3, b], 1, [True, True, True, False]),
+    "second and constant": (lambda a, b: [a, b, b + 7.3], 2, [True, False, True, True]),
 }
 
 
 @pytest.mark.parametrize("kind", COLLINEAR)
 @pytest.mark.parametrize("offset", [0.0, 1e6])
-def test_collinear_predictors(backend, kind, offset):
+@pytest.mark.parametrize("unit", [1.0, 1e-30])
+def test_collinear_predictors(backend, kind, offset, unit):
     """What depends on the combination is NaN, all else is as without it."""
     rng = np.random.default_rng(5)
     x = offset + rng.normal(size=(2, 12))
     make, made, hidden = COLLINEAR[kind]
-    y, w = rng.normal(size=12), rng.uniform(0.5, 2, 12)
+    y, w = rng.normal(size=12), rng.uniform(0.5, 2, 12) * unit
     result = fit(frame_of(np.stack(make(*x)), y, w), backend, fails="rank_deficient")
     want = weighted_least_squares(x, y, w)
     exact = [*want.params]
@@ -205,7 +212,16 @@ def test_constant_target_of_as_many_rows_as_coefficients(backend):
     result = fit(frame_of(np.array([[0.0, 1, 3], [1, 5, 2]]), np.full(3, 4.0), np.ones(3)), backend)
     assert coefficients(result).tolist() == [4, 0, 0]
     assert result.status["y"].tolist() == ["saturated"]
-    assert result.flags["y"].iloc[0][lambda held: held].index.tolist() == ["constant_target"]
+    assert flags(result) == ["constant_target"]
+
+
+@pytest.mark.parametrize("k", [0, 1, 6, 9])
+def test_constant_target_beside_any_number_of_predictors(backend, k):
+    """It needs no more digits than float64 has."""
+    rng = np.random.default_rng(6)
+    result = fit(frame_of(rng.normal(size=(k, 20)), np.full(20, 3.3)), backend)
+    assert coefficients(result).tolist() == [3.3] + [0.0] * k
+    assert flags(result) == ["constant_target", "perfect_fit"]
 
 
 # --- far away, very large, very small -------------------------------------------------------------
@@ -303,6 +319,27 @@ def test_perfect_fit(backend):
     assert result.flags["y"]["perfect_fit"].iloc[0]
     assert np.isnan(result.tvalues.to_numpy()).all()
     assert np.isnan(result.pvalues.to_numpy()).all()
+
+
+@pytest.mark.parametrize("precision", ["auto", "extended"])
+@pytest.mark.parametrize(("size", "perfect"), [(3e-4, True), (6e-4, False)])
+def test_residuals_that_the_rounding_of_a_predictor_explains(backend, precision, size, perfect):
+    """At 1e12 neighbours are 1.2e-4 apart: four units, relative to the terms, are 4.4e-4."""
+    d = np.arange(-2.0, 3.0)
+    y = d + size * np.array([1, -2, 1, 1, -1])
+    result = fit(frame_of(1e12 + d, y), backend, precision=precision)
+    assert ("perfect_fit" in flags(result)) == perfect
+
+
+def test_small_residuals_of_many_rows_are_no_rounding(backend):
+    """Forty times what is called rounding, however many rows there are and whatever their weight."""
+    rng = np.random.default_rng(14)
+    x = rng.normal(size=400)
+    y = x + 2e-14 * rng.normal(size=400)
+    for w in (1.0, 3e-20):
+        result = fit(frame_of(x, y, w), backend)
+        assert flags(result) == ["extended"]
+        assert coefficients(result) == pytest.approx([0, 1], abs=1e-13)
 
 
 # --- rank -----------------------------------------------------------------------------------------

@@ -229,6 +229,16 @@ def some_group(rng, k: int, intercept: bool) -> Group:
 SHAPES = [(0, True), (1, True), (1, False), (2, True), (2, False), (3, True)]
 
 
+def test_nothing_is_known_of_a_group_whose_weights_overflow(backend):
+    data, _ = REFUSED["weights whose sum overflows"]
+    est = fit(backend, problem_of([data]), FitOptions(min_nobs=2))
+    assert est.status[0, 0] == Status.OVERFLOW
+    assert est.rank[0, 0] == 0
+    assert not est.dropped.any()
+    for name in ("wsum", "pivot", "center", "norm", "root", "corr"):
+        assert np.isnan(getattr(est, name)).all(), name
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize(("k", "intercept"), SHAPES)
 def test_wild_exponents(k, intercept):

@@ -106,6 +106,8 @@ def test_squares_that_float64_cannot_hold_are_nan() -> None:
     sigma = inference.sigma(norm[:, 2:4], np.full((1, 2), 4.0))
     errors = inference.bse(sigma, np.ones((1, 2, 1)), norm[:, 2:4] == 0)
     np.testing.assert_allclose(errors.ravel(), [5e199, 5e-201])  # a root is still there
+    least = inference.ssr(np.array([[2.0**-511, 2.0**-511 * (1 - 2.0**-53)]]))
+    np.testing.assert_array_equal(least, [[2.0**-1022, np.nan]])  # the smallest number with all its digits
 
 
 def test_errors_and_covariances_out_of_range_are_nan_not_zero_or_infinite() -> None:

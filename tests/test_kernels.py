@@ -266,6 +266,34 @@ def test_stages_of_the_fast_path(n, k, lane):
         np.testing.assert_allclose(resid, r, atol=1e-12)
 
 
+@pytest.mark.parametrize("k", [1, 3])
+def test_an_intercept_that_is_what_is_left_of_large_terms(k):
+    """It has all of its digits where 8 of those of the terms cancel, and so has the level."""
+    f = FastScratch.make(k, k + 1, 1, 8)
+    rng = np.random.default_rng(6)
+    f.ref[:k], f.mean[:] = 1e8 * rng.normal(size=(k, 4)), rng.normal(size=(k + 1, 4))
+    f.coef[:], f.shift[:], f.base[:] = rng.normal(size=(k, 4)), rng.normal(size=(1, 4)), 0.0
+    f.low[:] = f.coef * rng.uniform(-1, 1, (k, 4)) * 2.0**-54
+    f.ref[k] = np.round((f.coef * f.ref[:k]).sum(axis=0), 1)
+    f.moments[:], f.rss[:] = 4.0, 9.0
+    about = (f.ref, f.mean, f.moments, f.coef, f.low, f.shift)
+    fast_kernels.write_target(f.base, 0, as_token(k), True, f.rss, *about, f.Tg)
+    for lane in range(4):
+        mean = [Fraction(a) + Fraction(b) for a, b in zip(f.ref[:, lane], f.mean[:, lane], strict=True)]
+        level, total = mean[k] + Fraction(f.shift[0, lane]), Fraction(0)
+        want = level
+        for j in range(k):
+            slope = Fraction(f.coef[j, lane])
+            total += (slope + Fraction(f.low[j, lane])) * mean[j]
+            level -= slope * (mean[j] - Fraction(f.ref[j, lane] + f.mean[j, lane]))
+        want -= total
+        assert abs(want) < 100
+        assert abs(Fraction(f.Tg[kernels.PARAMS, lane]) - want) <= abs(want) * Fraction(2) ** -52
+        assert abs(Fraction(f.Tg[kernels.LEVEL, lane]) - level) <= abs(level) * Fraction(2) ** -52
+        assert f.Tg[kernels.PARAMS + 1 :, lane].tolist() == f.coef[:, lane].tolist()
+        assert f.Tg[[kernels.TARGET_NORM, kernels.RESID_NORM], lane].tolist() == [2, 3]
+
+
 def test_no_group_depends_on_those_beside_it():
     """Four are fitted at once: short, long, empty, saturated, far from its first row, dependent, huge."""
     sizes = [5, 0, 40, 7, 2, 32, 33, 3, 8, 8, 6, 300, 5]

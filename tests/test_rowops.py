@@ -246,6 +246,16 @@ def test_words_with_the_same_hash_are_told_apart():
     assert table.found[0, row_kernels.VALUE] == table.found[1, row_kernels.VALUE]
 
 
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 16, 17, 24, 31])
+def test_no_byte_of_a_word_is_left_out_of_comparison(length):
+    one = np.arange(length, dtype=np.uint8)
+    for i in range(length):
+        other = one.copy()
+        assert row_kernels.same_bytes(one.ctypes.data, other.ctypes.data, length)
+        other[i] ^= 1
+        assert not row_kernels.same_bytes(one.ctypes.data, other.ctypes.data, length)
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("n_distinct", [1, 100, 3_000, 60_000])
 @pytest.mark.parametrize("ordered", [True, False])

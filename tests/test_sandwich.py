@@ -133,6 +133,12 @@ def test_coefficients_and_all_that_needs_no_errors_stay():
         pd.testing.assert_frame_equal(getattr(robust, name), getattr(plain, name))
 
 
+def test_progress_counts_every_row_once(capfd):
+    FRAME.gbreg.fit(by="g", linear=["x"], targets=["y"], cov_type="HC3", progress=True)
+    last = capfd.readouterr()[1].rstrip("\n").rpartition("\r")[2]
+    assert f"{len(FRAME)}/{len(FRAME)}" in last
+
+
 def test_a_cluster_per_row_is_hc1():
     """c / (c - 1) (n - 1) / (n - p) is n / (n - p) where every row is a cluster."""
     frame = make_frame().assign(row=lambda f: np.arange(len(f)))
