@@ -266,16 +266,17 @@ def test_far_from_the_origin_no_digits_are_lost() -> None:
     np.testing.assert_allclose(got, want, rtol=1e-7)  # the mean is stored to 2**-26 here
 
 
-def test_integers_beyond_floats_are_tested_in_the_callers_numbers() -> None:
+@pytest.mark.parametrize("start", [0, 1024])
+def test_integers_beyond_floats_are_tested_in_the_callers_numbers(start: int) -> None:
     rng = np.random.default_rng(1)
-    x, y = rng.integers(0, 50, 20), rng.integers(0, 50, 20)
+    x, y = start + rng.integers(0, 50, 20), start + rng.integers(0, 50, 20)
     call = {"by": "g", "linear": ["x"], "targets": ["y"], "backend": "numpy"}
     offset = 2**60
     near = gbreg.fit(pd.DataFrame({"g": 0, "x": x, "y": y}), **call)
     far = gbreg.fit(pd.DataFrame({"g": 0, "x": x + offset, "y": y + offset}), **call)
     assert far.origins
-    got = far.wald_test(([[1, offset + 256]], [offset + 512]))
-    want = near.wald_test(([[1, 256]], [512]))
+    got = far.wald_test(([[1, offset + start + 256]], [offset + start + 512]))
+    want = near.wald_test(([[1, start + 256]], [start + 512]))
     np.testing.assert_allclose(got, want, rtol=1e-9)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from gbreg import fast_kernels, kernels, median_kernels, sum_kernels
 from gbreg._jit import compiled  # noqa: F401  (for REFERENCES)
+from gbreg.backends import _numba
 from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._packed import FastScratch, Run, as_token, quiet
 from gbreg.problem import Estimates, FitOptions, Flag, Problem, Status, frozen
@@ -386,6 +387,18 @@ def test_long_groups_agree_with_short_ones(precision, design, monkeypatch):
         np.testing.assert_allclose(
             numbers(got)[name][honest], numbers(want)[name][honest], rtol=1e-11, err_msg=name
         )
+
+
+def test_only_long_groups_are_fitted_in_blocks(monkeypatch):
+    """The numbers would be right, and the time a multiple."""
+    asked, real = [], _numba.fit_long_group
+    monkeypatch.setattr("gbreg.backends._packed.LONG_ROWS", 60)
+    monkeypatch.setattr(
+        _numba, "fit_long_group", lambda run, g, token: asked.append(g) or real(run, g, token)
+    )
+    problem = make_problem([5, 61, 60, 0, 2, 300], 2, 2)
+    NumbaBackend(1).fit(problem, FitOptions(min_nobs=3), no_progress)
+    assert asked == [1, 5]
 
 
 def test_a_heavy_row_far_out_does_not_cancel_the_others():
