@@ -267,6 +267,24 @@ def test_stages_of_the_fast_path(n, k, lane):
         np.testing.assert_allclose(resid, r, atol=1e-12)
 
 
+def test_the_reference_moves_where_its_distance_costs_digits():
+    """Of each column by itself, and of predictors sooner where they are nearly dependent."""
+    f = FastScratch.make(2, 3, 1, 8)
+    f.smallest[0] = [0.5, 0.5, 0.01, 0.01]
+    f.mean[:], f.before[:], f.moments[:] = [[5.0] * 4, [7.0] * 4, [9.0] * 4], 100.0, 100.0
+    f.moments[0] = [4, 3, 51, 49]  # the sums of squares of the two predictors, and of the target
+    f.moments[2] = [4, 4, 49, 51]
+    f.moments[5] = [3, 4, 4, 4]
+    fast_kernels.set_away(as_token(2), f.smallest, f.mean, f.moments, f.before, f.away, f.near)
+    assert f.away.tolist() == [[0, 5, 0, 5], [0, 0, 7, 0], [9, 0, 0, 0]]
+    assert f.near.tolist() == [[0, 0, 0, 0]]
+    f.smallest[:] = 0.5
+    f.moments[:] = 4.0
+    fast_kernels.set_away(as_token(2), f.smallest, f.mean, f.moments, f.before, f.away, f.near)
+    assert not f.away.any()
+    assert f.near.tolist() == [[1, 1, 1, 1]]
+
+
 @pytest.mark.parametrize("k", [1, 3])
 def test_an_intercept_that_is_what_is_left_of_large_terms(k):
     """It has all of its digits where 8 of those of the terms cancel, and so has the level."""
