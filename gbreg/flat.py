@@ -128,7 +128,7 @@ def to_frame(fit: GroupFit, suffix: str, stats: Sequence[str] | None) -> pd.Data
             else:
                 names.append(f"{text(target)}_{stat}{suffix}")
                 columns.append(values[stat][q])
-    return _frame(fit.keys, names, columns, copy=False)
+    return _frame(fit.keys.copy(deep=True), names, columns)
 
 
 def check_suffix(suffix: object) -> None:
@@ -222,19 +222,17 @@ def long_frame(
     for place, names in zip(cells, axes.values(), strict=True):
         of_one_group = pd.Index(list(names), tupleize_cols=False).take(place)
         values.append(of_one_group.take(np.tile(np.arange(len(place)), len(keys))))
-    values += [c if isinstance(c, pd.Categorical) else c.ravel() for c in columns.values()]
+    values += [c if isinstance(c, pd.Categorical) else c.flatten() for c in columns.values()]
     rows = np.repeat(np.arange(len(keys)), cells.shape[1])
     return _frame(keys.take(rows), [*axes, *columns], values)
 
 
-def _frame(
-    keys: pd.Index[Any], names: Sequence[Hashable], columns: Sequence[Any], *, copy: bool = True
-) -> pd.DataFrame:
-    """Keys as columns, then others, in one go; these become the frame's own unless there is a ``copy``."""
+def _frame(keys: pd.Index[Any], names: Sequence[Hashable], columns: Sequence[Any]) -> pd.DataFrame:
+    """Keys as columns, then others, in one go; their memory becomes the frame's own."""
     every = [*key_names(keys), *names]
     if clash := [name for name, count in Counter(every).items() if count > 1]:
         raise SpecError(f"several columns would be called {clash}; rename keys, targets or predictors")
-    levels = [keys.get_level_values(i).array.copy() for i in range(keys.nlevels)]
-    made = pd.DataFrame(dict(enumerate([*levels, *columns])), index=pd.RangeIndex(len(keys)), copy=copy)
+    levels = [keys.get_level_values(i) for i in range(keys.nlevels)]
+    made = pd.DataFrame(dict(enumerate([*levels, *columns])), index=pd.RangeIndex(len(keys)), copy=False)
     made.columns = pd.Index(every, tupleize_cols=False)
     return made

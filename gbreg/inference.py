@@ -21,9 +21,12 @@ FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is wh
 SWEEPS = 30  # Jacobi's method needs less than ten
 
 
-def df_resid(nobs: IntArray, rank: IntArray, wsum: FloatArray) -> FloatArray:
-    """Degrees of freedom n - rank; NaN where nothing was fitted (no sum of weights). (g, t) each."""
-    return np.where(np.isnan(wsum), np.nan, nobs - rank)
+def df_resid(nobs: IntArray, taken: IntArray | FloatArray, wsum: FloatArray) -> FloatArray:
+    """Degrees of freedom less those that the fit takes: the rank, or what a penalty or bounds leave of it.
+
+    NaN where nothing was fitted (no sum of weights). (g, t) each.
+    """
+    return np.where(np.isnan(wsum), np.nan, nobs - taken)
 
 
 def ssr(resid_norm: FloatArray) -> FloatArray:

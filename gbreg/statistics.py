@@ -78,9 +78,8 @@ class Statistics:
     def _df_resid(self) -> FloatArray:
         """As `_narrow` has it."""
         e = self.estimates
-        if e.freedom.shape[2]:
-            return np.where(self.rank > 0, self.nobs - e.freedom[:, :, 0], np.nan)
-        return inference.df_resid(*map(self._narrow, ("nobs", "rank", "wsum")))
+        taken = e.freedom[:, :, 0] if e.freedom.shape[2] else self._narrow("rank")
+        return inference.df_resid(self._narrow("nobs"), taken, self._narrow("wsum"))
 
     @property
     def perfect(self) -> BoolArray:

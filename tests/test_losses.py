@@ -25,7 +25,7 @@ KERNELS = [importlib.import_module(f"gbreg.{name}_kernels") for name in ("loss",
 NORMS = {"huber": sm.robust.norms.HuberT, "bisquare": sm.robust.norms.TukeyBiweight}
 LOSSES = ["huber", "bisquare", "absolute"]
 CALL = {"by": "g", "linear": ["x", "z"], "targets": ["y", "v"]}
-COMPARED = 24 if COMPILED else 4  # groups
+COMPARED = 24  # groups
 
 
 def make_frame(groups: int = 24, rows: tuple[int, int] = (8, 40), share: float = 0.08) -> pd.DataFrame:

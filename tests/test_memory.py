@@ -66,19 +66,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "frequency": {"weights": "n", "weights_type": "frequency"},
     "fallback": {"by": ["c", "g"], "fallback": "parent", "min_nobs": 8},
 }
-SLOW = ("extended", "huber", "bisquare", "absolute")  # in plain Python
 
 
 @pytest.mark.compiled
 @pytest.mark.filterwarnings("ignore::gbreg.GbregWarning")
 @pytest.mark.parametrize("n_jobs", [1, 3])
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param(options, id=name, marks=[pytest.mark.compiled] if name in SLOW else [])
-        for name, options in OPTIONS.items()
-    ],
-)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_results_are_those_of_rows_that_are_kept(
     options: dict[str, Any], n_jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -749,14 +749,15 @@ def test_the_flat_table_of_chosen_statistics() -> None:
     ]
 
 
-def test_writing_into_the_flat_table_changes_nothing_else() -> None:
+@pytest.mark.parametrize("made", ["to_frame", "tidy", "glance"])
+def test_writing_into_a_flat_table_changes_nothing_else(made: str) -> None:
     fit = fitted(by="sector")
-    table, keys = fit.to_frame(), fit.keys.tolist()
+    table, keys = getattr(fit, made)(), fit.keys.tolist()
     for name in table:
-        before, fresh = table.copy(), fit.to_frame()
-        table.loc[0, name] = table.loc[1, name]
+        before, fresh = table.copy(), getattr(fit, made)()
+        table.loc[0, name] = table.loc[len(table) - 1, name]
         pd.testing.assert_frame_equal(table.drop(columns=name), before.drop(columns=name))
-        pd.testing.assert_frame_equal(fit.to_frame(), fresh)
+        pd.testing.assert_frame_equal(getattr(fit, made)(), fresh)
     assert fit.keys.tolist() == keys
 
 
