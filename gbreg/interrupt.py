@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TypeVar
 
+import numpy as np
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
+
 from gbreg.errors import MissingExtraError
+
+THREAD_BYTES = 160 << 20  # of address space: a stack of 8 MB and what glibc reserves for malloc
 
 T = TypeVar("T")
 
@@ -110,6 +119,7 @@ def interruptible(work: Callable[[], T], tick: Ticker) -> T:
 def _start(thread: threading.Thread) -> None:
     """Start a thread: it waits on an Event, so what a signal raises has to be told from its RuntimeError."""
     before = sys.exception()
+    need_room(1)
     try:
         thread.start()
     except RuntimeError as error:
@@ -117,3 +127,12 @@ def _start(thread: threading.Thread) -> None:
         if raised is None or raised is before:  # no thread could be had
             raise
         raise raised from None
+
+
+def need_room(threads: int) -> None:
+    """MemoryError where a limit of address space (``ulimit -v``) leaves too little for so many new threads.
+
+    Python waits for ever for a thread that finds no memory for its very first call (seen with 3.11).
+    """
+    if resource is not None and resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        np.empty(threads * THREAD_BYTES, np.uint8)

@@ -338,6 +338,47 @@ def test_threads_of_large_fits_give_the_bits_of_one():
         np.testing.assert_array_equal(got, want)
 
 
+def fit_with_little_memory(queue: multiprocessing.SimpleQueue, engine: str) -> None:
+    import resource
+
+    def used() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+    outcomes = []
+    frame, small = make_frame(400_000, 5), make_frame()
+    want, few = fit(frame, engine, 2), fit(small, engine, 2)
+    for megabytes in (0, 30, 100, 150, 165, 180, 200, 250, 340, 500):
+        resource.setrlimit(resource.RLIMIT_AS, (used() + (megabytes << 20), resource.RLIM_INFINITY))
+        try:
+            outcomes.append("right" if np.array_equal(fit(frame, engine, 2), want) else "wrong")
+        except MemoryError:
+            outcomes.append("MemoryError")
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        outcomes.append("right" if np.array_equal(fit(small, engine, 2), few) else "wrong")
+    queue.put(outcomes)
+
+
+@pytest.mark.compiled
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of address space are Linux's")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("engine", ["numba", "numpy"])
+def test_too_little_memory_is_a_memory_error_and_the_next_call_works(engine):
+    """Under ``ulimit -v``: Python would wait for ever for a thread that finds no memory to begin with."""
+    fit(make_frame(), engine)
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=fit_with_little_memory, args=(queue, engine))
+    child.start()
+    child.join(60)
+    child.kill()
+    assert child.exitcode == 0
+    outcomes = queue.get()
+    assert set(outcomes[1::2]) == {"right"}
+    assert outcomes[0] == outcomes[2] == "MemoryError"
+    assert outcomes[-2] == "right"
+    assert "wrong" not in outcomes
+
+
 def fit_in_child(queue: multiprocessing.Queue, engine: str, n_jobs: int) -> None:
     queue.put(fit(make_frame(), engine, n_jobs))
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from gbreg.backends import Progress
+from gbreg.interrupt import need_room
 from gbreg.problem import Problem
 
 LEAST_ROWS = 1 << 15  # of a piece of work that numpy does: threads wait for each other in smaller ones
@@ -121,6 +122,7 @@ def _shared(
     def report() -> None:
         progress(sum(done.popleft() for _ in range(len(done))))
 
+    need_room(helpers)
     with one_pool() as pool:
         futures = [pool.submit(take, lambda: None) for _ in range(helpers)]
         try:
