@@ -518,6 +518,20 @@ def test_too_few_iterations_are_a_status(backend, loss):
     assert fit.params.notna().all(axis=None)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_iterations_are_counted_alike(loss):
+    """Statuses of ten groups that end one after the other."""
+    frame, ended = make_frame(5), []
+    for maxiter in (5, 9, 14, 18):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GbregWarning)
+            call = {**CALL, "loss": loss, "maxiter": maxiter}
+            fits = [frame.gbreg.fit(**call, backend=name) for name in ("numba", "numpy")]
+        assert fits[0].status.equals(fits[1].status)
+        ended.append(int((fits[0].status == "ok").sum(axis=None)))
+    assert ended == {"huber": [0, 0, 0, 3], "bisquare": [0, 0, 2, 5], "absolute": [2, 7, 10, 10]}[loss]
+
+
 @pytest.mark.compiled("numba")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_target_has_its_rows(backend, loss):
