@@ -89,7 +89,7 @@ def hidden() -> list[str]:
     lines = ["| set | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
     for name, which in regression_sets().items():
         shuffled = which.frame.sample(frac=1, random_state=1).assign(g=0)
-        crowd = hide(which.frame, which.predictors, HIDING_GROUPS, 4 + len(which.predictors))
+        crowd = hide(which.frame.assign(g=-1), which.predictors, HIDING_GROUPS, 4 + len(which.predictors))
         cells = []
         for b in BACKENDS:
             cells.append(cell(of_gbreg(which, shuffled, 0, backend=b)))

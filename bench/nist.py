@@ -97,12 +97,12 @@ def score(which: RegressionSet, coef: np.ndarray, se: np.ndarray, rsd: float) ->
 def hide(
     frame: pd.DataFrame, predictors: list[str], groups: int, rows: int = 14, seed: int = 0
 ) -> pd.DataFrame:
-    """The set as group -1 of column ``g``, among random groups, all rows shuffled."""
+    """The frame among random groups, which are 0, 1, ... in column ``g``, all rows shuffled."""
     rng = np.random.default_rng(seed)
     n = groups * rows
     noise = pd.DataFrame({name: rng.normal(size=n) for name in ["y", *predictors]})
     noise["g"] = np.repeat(np.arange(groups), rows)
-    both = pd.concat([frame.assign(g=-1), noise], ignore_index=True)
+    both = pd.concat([frame, noise], ignore_index=True)
     return both.sample(frac=1, random_state=seed).reset_index(drop=True)
 
 

@@ -38,6 +38,15 @@ def assert_digits(fit, which, key, coef=12, se=12, rsd=13):
     assert got[2] >= rsd, got
 
 
+def alike() -> list[list[str]]:
+    """Names of sets with the same model: one call fits them."""
+    models: dict[tuple[object, ...], list[str]] = {}
+    for name in NAMES:
+        which = REGRESSIONS[name]
+        models.setdefault((*which.predictors, which.intercept), []).append(name)
+    return list(models.values())
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("weight", [None, 2.0])
 def test_alone(name, weight, backend):
@@ -76,16 +85,19 @@ def test_shuffled_and_permuted(name, backend):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("name", NAMES)
-def test_hidden_among_random_groups(name, backend):
-    which = REGRESSIONS[name]
-    rows = 14 if len(which.predictors) > 6 else 4 + len(which.predictors)
-    frame = hide(which.frame, which.predictors, HIDING_GROUPS, rows)
+@pytest.mark.parametrize("which", alike(), ids=", ".join)
+def test_hidden_among_random_groups(which, backend):
+    sets = {-1 - i: REGRESSIONS[name] for i, name in enumerate(which)}
+    first = sets[-1]
+    rows = 14 if len(first.predictors) > 6 else 4 + len(first.predictors)
+    hidden = pd.concat(each.frame.assign(g=key) for key, each in sets.items())
+    frame = hide(hidden, first.predictors, HIDING_GROUPS, rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit = fit_set(frame, which, backend=backend, mad=False)
-    assert len(fit) == HIDING_GROUPS + 1
-    assert_digits(fit, which, -1)
+        fit = fit_set(frame, first, backend=backend, mad=False)
+    assert len(fit) == HIDING_GROUPS + len(sets)
+    for key, each in sets.items():
+        assert_digits(fit, each, key)
 
 
 @cache
