@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import io
+import multiprocessing
 import os
 import re
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import numba
 import pytest
 
 pytestmark = pytest.mark.compiled
+
+CHILDREN = multiprocessing.get_context("forkserver")  # gbreg is not among what they have loaded
+CHILDREN.set_forkserver_preload(["numba", "pandas", "scipy.special"])
 
 # One small kernel, kept as those of the fit are; prints its value and whether it was compiled here.
 PROGRAM = """
@@ -31,16 +36,22 @@ print(out.tolist(), sum(stats.cache_hits.values()), [str(w.message) for w in cau
 """
 
 
+def answer(queue: multiprocessing.SimpleQueue, program: str, env: dict[str, str]) -> None:
+    os.environ.update(env)
+    numba.config.reload_config()
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(program, {})
+    queue.put(printed.getvalue().strip())
+
+
 def run(folder: Path, program: str = PROGRAM, **env: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        env=os.environ | {"NUMBA_CACHE_DIR": str(folder)} | env,
-    )
-    return done.stdout.strip()
+    queue = CHILDREN.SimpleQueue()
+    child = CHILDREN.Process(target=answer, args=(queue, program, {"NUMBA_CACHE_DIR": str(folder), **env}))
+    child.start()
+    child.join(120)
+    child.kill()
+    assert child.exitcode == 0
+    return queue.get()
 
 
 @pytest.fixture(scope="module")
