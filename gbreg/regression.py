@@ -19,7 +19,7 @@ from gbreg.formula import read_formula
 from gbreg.interrupt import interruptible, ticker
 from gbreg.keys import wide_floats, with_values
 from gbreg.layout import GroupLayout, make_layout
-from gbreg.problem import CovType, LossName
+from gbreg.problem import ROBUST, CovType, LossName
 from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY
 from gbreg.rows import Data
@@ -38,7 +38,8 @@ from gbreg.spec import (
 from gbreg.suggest import names_options
 from gbreg.troubles import failures, raise_if_collinear
 
-INTERRUPTIBLE_ROWS = 5_000  # smaller fits are over before a finger leaves the key, and need no threads
+INTERRUPTIBLE_ROWS = 150_000  # smaller fits are over before a finger leaves the key, and need no threads
+INTERRUPTIBLE_PASSES_ROWS = 5_000  # of fits that pass over the rows again
 
 
 @names_options
@@ -321,7 +322,9 @@ def fit(
 
         # What waits for threads or processes never runs in the main thread: the locks of `threading`
         # and of executors do not outlast a signal between two of their steps.
-        shared = len(frame) > INTERRUPTIBLE_ROWS or getattr(engine, "n_jobs", None) not in (None, 1)
+        again_over_rows = spec.robust or spec.cov_type in ROBUST
+        few = INTERRUPTIBLE_PASSES_ROWS if again_over_rows else INTERRUPTIBLE_ROWS
+        shared = len(frame) >= few or getattr(engine, "n_jobs", None) not in (None, 1)
         result = interruptible(one_pool()(work), tick) if shared else work()
     if on_collinear == "raise":
         for one in (result, *result.parents.values()):

@@ -168,10 +168,19 @@ def test_ctrl_c_while_a_lock_of_threading_is_open_is_no_other_error(monkeypatch)
     assert np.isfinite(fit(make_frame())).all()
 
 
+SERIAL = ((_rowops, "SERIAL_ROWS"), (_numba, "SERIAL_ROWS"))
+
+
+def test_fits_in_the_main_thread_need_no_other():
+    assert min(getattr(module, name) for module, name in SERIAL) >= regression.INTERRUPTIBLE_ROWS
+    assert _numba.SERIAL_LOSS_ROWS >= regression.INTERRUPTIBLE_PASSES_ROWS
+
+
 SHARED = {
     "rows": (10_000, 5, {}),
     "jobs": (1_000, 5, {"n_jobs": 2}),
     "loss": (6_000, 50, {"loss": "huber"}),
+    "errors": (80_000, 50, {"cov_type": "HC1"}),
     "long group": (100_000, 100_000, {"precision": "extended"}),
 }
 
@@ -181,8 +190,9 @@ SHARED = {
 def test_no_pool_is_waited_for_in_the_main_thread(monkeypatch, shape):
     """A future that is interrupted between two steps of its lock raises RuntimeError."""
     n, size, options = SHARED[shape]
-    monkeypatch.setattr(_rowops, "SERIAL_ROWS", 6_000)
-    monkeypatch.setattr(_numba, "SERIAL_ROWS", 6_000)
+    for module, name in SERIAL:
+        monkeypatch.setattr(module, name, 6_000)
+    monkeypatch.setattr(regression, "INTERRUPTIBLE_ROWS", 6_000)
     monkeypatch.setattr(_numba, "RANGE_ROWS", 64)
     monkeypatch.setattr(_numba, "LOSS_ROWS", 64)
     made = []

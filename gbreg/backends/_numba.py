@@ -32,7 +32,7 @@ from gbreg.rowops import Unsorted
 RANGE_ROWS = 1 << 16  # rows between two chances to stop, if all are sorted
 LEAST_RANGE_ROWS = 1 << 12  # fewer would be done before another thread could help
 EXTENDED_ROWS = 1 << 13  # the same on the extended path, which is slower
-SERIAL_ROWS = 50_000  # below this a second thread costs more than it brings
+SERIAL_ROWS = 150_000  # below this a second thread costs more than it brings; with 2 cores, up to 300,000
 LOSS_ROWS = 1 << 13  # rows between two chances to stop of fits that take many passes
 SERIAL_LOSS_ROWS = 6_000  # of fits that run in the main thread, none has as many: see `gbreg.regression`
 

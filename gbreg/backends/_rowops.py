@@ -19,7 +19,7 @@ from gbreg.errors import GbregError
 from gbreg.problem import FloatArray, IntArray
 from gbreg.rowops import NUMPY, WRONG_SIZES, Codes, Packed, code_type
 
-SERIAL_ROWS = 100_000  # below this a second thread costs more than it brings
+SERIAL_ROWS = 150_000  # below this a second thread costs more than it brings
 MOST_PARTS = 8  # each part of the rows counts the rows of every group
 BLOCK_ROWS = 1 << 9  # rows whose places are known before their columns are moved: they stay in cache
 DIRECT = 1 << 14  # groups whose ends stay in cache: rows are moved once; those of more groups in two steps
