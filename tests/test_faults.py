@@ -227,6 +227,7 @@ SHAPES = {
     "one group": (2_000_000, 2_000_000, {}),
     "extended": (1_000_000, 5, {"precision": "extended"}),
     "one extended group": (500_000, 500_000, {"precision": "extended"}),
+    "in the main thread": (140_000, 5, {"precision": "extended"}),
 }
 
 
