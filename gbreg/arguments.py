@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gbreg.columns import check_labels, column_at, is_label
+from gbreg.columns import check_labels, evaluate, is_label
 from gbreg.errors import ColumnError, SpecError
 from gbreg.keys import check_grouping
 from gbreg.layout import GroupLayout
@@ -82,7 +82,7 @@ def _other_key(layout: GroupLayout, frame: pd.DataFrame) -> int | None:
     for i, label in enumerate(labels):
         if type(frame.columns) is pd.Index and label in frame.columns and len(rows):
             own = keys.get_level_values(i).to_numpy(dtype=object)
-            here = column_at(frame, label, "by").iloc[rows].to_numpy(dtype=object)
+            here = evaluate(frame, label, "by").iloc[rows].to_numpy(dtype=object)
             for row, a, b in zip(rows.tolist(), own, here, strict=True):
                 gone = _is_missing(a), _is_missing(b)
                 if gone[0] != gone[1] or not (all(gone) or a == b):

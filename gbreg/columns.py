@@ -172,9 +172,8 @@ def check_labels(frame: pd.DataFrame, labels: Sequence[Hashable], role: str) -> 
         raise SpecError(f"{role}= needs one column per label, but {several} select several; {advice}")
 
 
-def column_at(frame: pd.DataFrame, label: Hashable, role: str) -> pd.Series[Any]:
-    """Return the one column called ``label``."""
-    check_labels(frame, (label,), role)
+def column_at(frame: pd.DataFrame, label: Hashable) -> pd.Series[Any]:
+    """Return the one column called ``label``, which `check_labels` has found."""
     column: Any = frame  # a label may be any hashable, which the stubs do not allow
     if isinstance(frame.columns, pd.MultiIndex):  # [] warns about speed where columns are unsorted
         return column.iloc[:, _locate(frame.columns, label)]  # type: ignore[no-any-return]
@@ -206,6 +205,8 @@ def read_columns(frame: pd.DataFrame, columns: Sequence[Column], role: str) -> l
 
     def values(column: Column) -> Any:
         source = column.source
+        if column.label is not None:
+            return column_at(frame, source)
         return made[source.whole][source.name] if isinstance(source, Part) else evaluate(frame, source, role)
 
     return [_on_rows(values(column), frame, f"{column.name!r} in {role}=") for column in columns]
@@ -293,7 +294,10 @@ def evaluate(frame: pd.DataFrame, source: Any, role: str) -> Any:
         return _expression(frame, source)
     if callable(source):
         return source(frame)
-    return column_at(frame, source, role) if is_label(source) else source
+    if not is_label(source):
+        return source
+    check_labels(frame, (source,), role)
+    return column_at(frame, source)
 
 
 def _expression(frame: pd.DataFrame, expression: Any) -> Any:

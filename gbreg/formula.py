@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg.columns import Column, Part, check_labels, column_at
+from gbreg.columns import Column, Part, check_labels, evaluate
 from gbreg.errors import MissingExtraError, SpecError
 from gbreg.formula_columns import inputs_of, is_categorical, learn, materialise, names_in
 from gbreg.suggest import nearest
@@ -221,5 +221,5 @@ def _is_plain(term: Any, frame: pd.DataFrame) -> bool:
     return (
         len(term.factors) == 1
         and factor.eval_method.value == "lookup"
-        and not is_categorical(column_at(frame, factor.expr, "formula"))
+        and not is_categorical(evaluate(frame, factor.expr, "formula"))
     )

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg.columns import Column, column_at, read_columns
+from gbreg.columns import Column, evaluate, read_columns
 from gbreg.errors import SpecError
 from gbreg.problem import BoolArray, IntArray
 
@@ -75,7 +75,7 @@ def inputs_of(terms: Sequence[Any], frame: pd.DataFrame, role: str) -> pd.DataFr
                 computed |= names
     made: dict[str, Any] = {}
     for name in sorted(name for name in names_in(terms)[0] if name in frame.columns):
-        column = column_at(frame, name, "formula")
+        column = evaluate(frame, name, "formula")
         kind = column.dtype.kind
         if name not in values:
             made[name] = column.array

@@ -217,7 +217,7 @@ def _columns_and_levels(frame: pd.DataFrame, grouping: Grouping) -> list[Keys]:
     return [
         frame.index.get_level_values(key)
         if grouping.level is not None or key in frame.index.names
-        else column_at(frame, key, "by")
+        else column_at(frame, key)
         for key in wanted
     ]
 

@@ -55,7 +55,7 @@ def find_digits(frame: pd.DataFrame, grouping: Grouping, ops: RowOps) -> list[_D
     for label in labels:
         if label in frame.index.names:
             return None
-        column = column_at(frame, label, "by")
+        column = column_at(frame, label)
         if isinstance(column.dtype, pd.CategoricalDtype):
             digit = _category_digit(column, grouping, alone=len(labels) == 1)
         elif isinstance(column.dtype, pd.StringDtype):

@@ -225,7 +225,7 @@ class Problem:
         g0, g = 0, self.n_groups
         while g0 < g:
             target = self.offsets[g0] + rows
-            g1 = int(np.searchsorted(self.offsets, target, side="right")) - 1
+            g1 = int(self.offsets.searchsorted(target, side="right")) - 1
             g1 = min(max(g1, g0 + 1), g0 + rows, g)
             yield g0, g1
             g0 = g1

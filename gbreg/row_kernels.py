@@ -19,15 +19,13 @@ ROW = CODE
 
 
 @entry
-def find_bounds(values: Any, bounds: Any) -> None:
-    """Widen bounds (2,) to hold all values."""
-    least = bounds[0]
-    most = bounds[1]
+def find_bounds(values: Any, first: int) -> tuple[int, int]:
+    """Bounds of all values and the first."""
+    least = most = first
     for i in range(values.shape[0]):
         least = min(least, values[i])
         most = max(most, values[i])
-    bounds[0] = least
-    bounds[1] = most
+    return least, most
 
 
 @entry

@@ -102,9 +102,11 @@ class FitSpec:
         if not self.targets:
             raise SpecError("targets= is empty: what is to be fitted?")
         for role, names in (("linear", self.predictors), ("targets", self.target_names)):
-            if twice := [name for name, count in Counter(names).items() if count > 1]:
+            if len(set(names)) < len(names):
+                twice = [name for name, count in Counter(names).items() if count > 1]
                 raise SpecError(f"{twice} appear more than once in {role}=")
-        if both := [name for name in self.predictors if name in set(self.target_names)]:
+        if not set(self.predictors).isdisjoint(self.target_names):
+            both = [name for name in self.predictors if name in self.target_names]
             raise SpecError(f"{both} appear in both linear= and targets=")
         if self.options.intercept and INTERCEPT in self.predictors:
             raise SpecError(f"a predictor is called {INTERCEPT!r}, the name of the constant; rename it")

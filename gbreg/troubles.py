@@ -36,7 +36,7 @@ def raise_if_collinear(fit: GroupFit) -> None:
 def failures(fit: GroupFit) -> str:
     """Say what was not fitted, counted by reason; groups that were selected away are no failure."""
     status = fit.estimates.status
-    if status.max(initial=0) <= Status.SATURATED:
+    if int(status.max(initial=0)) <= Status.SATURATED:
         return ""
     asked = (fit.counts.rows > fit.counts.not_selected)[:, None]
     reasons = []

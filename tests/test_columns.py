@@ -164,12 +164,12 @@ def test_all_missing_labels_are_named_at_once() -> None:
 
 def test_labels_of_several_columns() -> None:
     twice = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["x", "x", "y"])
-    assert column_at(twice, "y", "linear").tolist() == [3.0]
+    assert column_at(twice, "y").tolist() == [3.0]
     with pytest.raises(SpecError, match=r"linear= needs one column.*\['x'\] select several; rename"):
         check_labels(twice, ["y", "x"], "linear")
     tuples = [("b", "p", 1), ("a", "p", 2), ("b", "p", 3), ("a", "q", 1), ("a", "q", 1)]
     two = pd.DataFrame([[1.0, 2.0, 3.0, 4.0, 5.0]], columns=pd.MultiIndex.from_tuples(tuples))
-    assert column_at(two, ("b", "p", 3), "linear").tolist() == [3.0]  # unsorted columns, no warning
+    assert column_at(two, ("b", "p", 3)).tolist() == [3.0]  # unsorted columns, no warning
     for partial in ("a", ("b", "p"), ("a", "p")):
         with pytest.raises(SpecError, match="select several; give the full tuple of a column"):
             check_labels(two, [partial], "linear")
@@ -181,7 +181,7 @@ def test_labels_of_several_columns() -> None:
 
 def test_dates_as_labels_are_exact() -> None:
     frame = pd.DataFrame([[1.0, 2.0]], columns=pd.to_datetime(["2020-01-01", "2020-01-02"]))
-    assert column_at(frame, pd.Timestamp("2020-01-02"), "linear").tolist() == [2.0]
+    assert column_at(frame, pd.Timestamp("2020-01-02")).tolist() == [2.0]
     with pytest.raises(SpecError, match="select several"):
         check_labels(frame, ["2020"], "linear")  # pandas reads a year as a range of columns
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from gbreg.backends._ranges import run_tasks, threads_for
 from gbreg.errors import GbregError
 from gbreg.problem import FloatArray, IntArray
 from gbreg.rowops import NUMPY, WRONG_SIZES, Codes, Packed, code_type
+
+T = TypeVar("T")
 
 SERIAL_ROWS = 150_000  # below this a second thread costs more than it brings
 MOST_PARTS = 8  # each part of the rows counts the rows of every group
@@ -69,9 +71,9 @@ class CompiledRows:
 
     def bounds(self, values: NDArray[Any]) -> tuple[int, int]:
         cuts = self._cuts(len(values))
-        found = np.full((len(cuts) - 1, 2), values[0])  # parts may be empty
-        self._over(cuts, lambda part, a, b: row_kernels.find_bounds(_plain(values[a:b]), found[part]))
-        return int(found[:, 0].min()), int(found[:, 1].max())
+        first = int(values[0])  # parts may be empty
+        found = self._over(cuts, lambda part, a, b: row_kernels.find_bounds(_plain(values[a:b]), first))
+        return min(low for low, _ in found), max(high for _, high in found)
 
     def number(self, digits: Sequence[tuple[NDArray[Any], int, int]], dtype: Any) -> Codes:
         n = len(digits[0][0])
@@ -178,15 +180,17 @@ class CompiledRows:
         if ordered and shift:  # nothing to sort: rows go where the last one went
             shift = 0
             counts, _ = self._counts(codes, 0, n_groups)
-        starts = offsets[:-1][:: 1 << shift]
-        sizes = np.append(starts[1:], n_used) - starts
-        if not np.array_equal(sizes, counts.sum(axis=0)):
+        ends = np.append(offsets[:-1][:: 1 << shift], n_used) if shift else offsets
+        starts, sizes = ends[:-1], ends[1:] - ends[:-1]
+        if (sizes != counts.sum(axis=0)).any():
             raise GbregError(WRONG_SIZES)  # before rows are written beyond their memory
-        cursors = starts + np.cumsum(counts, axis=0, dtype=np.int64) - counts
+        cursors = np.zeros(counts.shape, dtype=np.int64)
+        counts[:-1].cumsum(axis=0, out=cursors[1:])
+        cursors += starts
         Z, spent = (np.empty((n_used, width)), None) if self.keep else rows_memory(n_used, width)
         moved = np.empty(n_used if shift else 0, dtype=codes.dtype)
         # kept alive while their addresses are used
-        columns = [np.require(column, np.float64, ["C", "ALIGNED"]) for column in columns]
+        columns = [_in_one_piece(column) for column in columns]
         addresses = np.array([column.ctypes.data for column in columns], dtype=np.int64)
         parts = len(counts)
         check, least = np.zeros((parts, width)), np.full((parts, width), np.inf)
@@ -210,13 +214,12 @@ class CompiledRows:
         """(parts, size) rows of each ``code >> shift`` in each part, and whether rows are in order."""
         cuts = self._cuts(len(codes))
         counts = np.zeros((len(cuts) - 1, size), dtype=code_type(len(codes)))  # int64 take twice as long
-        ordered = np.zeros(len(cuts) - 1, dtype=np.bool_)
 
-        def work(part: int, a: int, b: int) -> None:
-            ordered[part] = row_kernels.count_codes(codes, a, b, shift, counts[part])
+        def work(part: int, a: int, b: int) -> bool:
+            return row_kernels.count_codes(codes, a, b, shift, counts[part])
 
-        self._over(cuts, work)
-        return counts, bool(ordered.all())
+        ordered = self._over(cuts, work)
+        return counts, all(ordered)
 
     def _cuts(self, n: int) -> list[int]:
         """Where the parts of n rows begin and end."""
@@ -227,8 +230,8 @@ class CompiledRows:
         return min(threads_for(self.n_jobs, n, SERIAL_ROWS), MOST_PARTS)
 
     @staticmethod
-    def _over(cuts: list[int], work: Callable[[int, int, int], None]) -> None:
-        _at_once(lambda part: work(part, cuts[part], cuts[part + 1]), len(cuts) - 1)
+    def _over(cuts: list[int], work: Callable[[int, int, int], T]) -> list[T]:
+        return _at_once(lambda part: work(part, cuts[part], cuts[part + 1]), len(cuts) - 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -265,9 +268,11 @@ class Rest:
         _at_once(work, self.threads)
 
 
-def _at_once(work: Callable[[int], None], parts: int) -> None:
-    """``work(part)`` in a thread for each part."""
-    run_tasks(work, range(parts), [0] * parts, parts, lambda rows: None)
+def _at_once(work: Callable[[int], T], parts: int) -> list[T]:
+    """``work(part)`` in a thread for each part, results in order."""
+    if parts == 1:
+        return [work(0)]
+    return run_tasks(work, range(parts), [0] * parts, parts, lambda rows: None)
 
 
 class _Table:
@@ -343,6 +348,12 @@ def _streams(sample: IntArray, n_values: int) -> Streams | None:
     if np.bincount(of_cell[cells]).max() > UNEVEN * len(sample) // STREAMS:
         return None
     return Streams(low, shift, of_cell, max(LEAST_BITS, (n_values // STREAMS).bit_length() + SPARSE_BITS))
+
+
+def _in_one_piece(column: FloatArray) -> FloatArray:
+    """Aligned too: kernels read it by its address."""
+    flags = column.flags  # np.require takes ten times as long to look at them
+    return column if flags.c_contiguous and flags.aligned else np.require(column, requirements=["C", "A"])
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:
