@@ -93,7 +93,7 @@ def fit_rows(
             for block, own in zip(blocks, parts, strict=True)
         ]
     if spec.cov_type in ROBUST:
-        clusters = sorted_clusters(data, part.layout)
+        clusters = sorted_clusters(data, part.layout, blocks)
         parts = [
             add_sandwich(*own, spec.cov_type, clusters, tick, threads)
             for own in zip(blocks, parts, strict=True)

@@ -217,18 +217,21 @@ class Pattern:
     keep: BoolArray | None = None  # (n,) rows of the whole problem that are in this one; None for all
 
 
-def sorted_clusters(data: Data, layout: GroupLayout) -> IntArray | None:
-    """Clusters of the rows that take part, in the order of the groups.
+def sorted_clusters(data: Data, layout: GroupLayout, patterns: Sequence[Pattern]) -> IntArray | None:
+    """Clusters of the rows of a layout, in the order of the groups.
 
     Raises
     ------
     MissingDataError
-        A row that takes part has no cluster.
+        A row has no cluster and takes part: one of the patterns keeps it.
     """
     if data.clusters is None:
         return None
     clusters: IntArray = data.clusters[layout.order]
-    if len(lost := np.flatnonzero(clusters < 0)):
+    without = clusters < 0
+    if all(pattern.keep is not None for pattern in patterns):
+        without &= np.logical_or.reduce([pattern.keep for pattern in patterns])
+    if len(lost := np.flatnonzero(without)):
         row = int(layout.order[lost].min())
         raise MissingDataError(
             f"groups= has no cluster for {len(lost)} rows that take part, first at {data.index[row]!r}; "

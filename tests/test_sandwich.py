@@ -340,6 +340,22 @@ def test_what_cannot_be_asked_for():
         frame.gbreg.fit(**call, cov_type="cluster", groups="run")
 
 
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("clip", [None, 2.5])
+def test_rows_that_take_no_part_need_no_cluster(backend, clip):
+    frame = make_frame()
+    call = {"by": "g", "linear": ["x"], "weights": "w", "cov_type": "cluster", "groups": "run", "clip": clip}
+    gone = frame.index[[3, 40, 41]]
+    frame.loc[gone, "y"] = [np.nan, np.inf, np.nan]
+    want = frame.drop(gone).gbreg.fit(**call, targets=["y"], backend=backend)
+    frame.loc[gone, "run"] = None
+    got = frame.gbreg.fit(**call, targets=["y"], backend=backend)
+    pd.testing.assert_frame_equal(got.bse, want.bse, check_exact=True)
+    frame["z"] = frame["y"].where(np.isfinite(frame["y"]), 1.0)
+    with pytest.raises(MissingDataError, match="no cluster for 3 rows"):  # one of the targets has them
+        frame.gbreg.fit(**call, targets=["y", "z"], backend=backend)
+
+
 def test_robust_errors_survive_storage(tmp_path):
     frame = make_frame()
     call = {"by": "g", "linear": ["x"], "targets": ["y"], "weights": "w"}
