@@ -28,7 +28,7 @@ SOURCES = (
     *("loss_kernels.py", "reweight_kernels.py", "quantile_kernels.py"),
 )
 
-_said: list[str] = []
+_said: list[bool] = []  # whether the warning was given
 
 
 class DamagedCacheError(Exception):
@@ -103,7 +103,7 @@ def _stamp() -> tuple[object, ...]:
 
 def _say(error: Exception) -> None:
     if not _said:
-        _said.append(repr(error))
+        _said.append(True)
         warnings.warn(
             f"compiled kernels are not kept on disk: {error!r}; they are compiled in each process. "
             "Numba's documentation of NUMBA_CACHE_DIR says where they would go",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gbreg.columns import check_labels, evaluate, is_label
+from gbreg.columns import Unkept, check_labels, evaluate, is_label
 from gbreg.errors import ColumnError, SpecError
 from gbreg.keys import check_grouping
 from gbreg.layout import GroupLayout
@@ -25,8 +25,10 @@ def check_frame(frame: object) -> None:
         )
 
 
-def check_alone(**given: Any) -> None:
+def check_alone(formula: object, **given: Any) -> None:
     if both := [f"{name}=" for name, value in given.items() if value is not None]:
+        if not isinstance(formula, str) or "~" not in formula:
+            raise SpecError(f"{formula!r} is taken for a formula and is none; for keys write by={formula!r}")
         raise SpecError(f"give formula or {' and '.join(both)}, not both: the formula says the same")
 
 
@@ -95,9 +97,9 @@ def _is_missing(value: Any) -> bool:
 
 
 def described(weights: Any) -> Hashable:
-    """Call the weights something: their label, the name of a Series, or their type."""
+    """Call the weights something: their label, or for values their type and the name of a Series."""
     if weights is None or is_label(weights):
         label: Hashable = weights
         return label
     name = weights.name if isinstance(weights, (pd.Series, pd.Index)) else None
-    return f"{type(weights).__name__}{'' if name is None else f' {name}'} (values)"
+    return Unkept(type(weights).__name__ if name is None else f"{type(weights).__name__} {name}")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,13 +105,23 @@ class Numbers:
         return Numbers(values, missing if missing.any() else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Unkept:
+    """Stands for values that were given instead of a label: they are not kept, and no column is called so."""
+
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} (values)"
+
+
 def is_label(value: object) -> bool:
     """Whether ``value`` can be one column label: a hashable scalar, or a tuple of such."""
     if type(value) is str:
         return True
     if isinstance(value, tuple):
         return all(part is None or is_label(part) for part in value)
-    if value is None or callable(value) or isinstance(value, (pd.Grouper, Column, slice)):
+    if value is None or callable(value) or isinstance(value, (pd.Grouper, Column, Unkept, slice)):
         return False
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         return False
@@ -291,7 +301,7 @@ def _hint(columns: pd.Index[Any], label: Hashable) -> str:
 def evaluate(frame: pd.DataFrame, source: Any, role: str) -> Any:
     """Evaluate a label, callable or expression; a row-aligned object stands for itself."""
     if isinstance(source, EXPRESSION):
-        return _expression(frame, source)
+        return _expression(frame, source, role)
     if callable(source):
         return source(frame)
     if not is_label(source):
@@ -300,14 +310,19 @@ def evaluate(frame: pd.DataFrame, source: Any, role: str) -> Any:
     return column_at(frame, source)
 
 
-def _expression(frame: pd.DataFrame, expression: Any) -> Any:
+def _expression(frame: pd.DataFrame, expression: Any, role: str) -> Any:
     """Values of a `pandas.col` expression; ``assign`` is the public way to evaluate one."""
     if isinstance(frame.columns, pd.MultiIndex):  # assign wants plain labels; tuples stay labels
         frame = frame.set_axis(pd.Index(list(frame.columns), tupleize_cols=False), axis=1)
     name = "derived"
     while name in frame.columns:
         name += "_"
-    return frame.assign(**{name: expression}).iloc[:, -1]
+    try:
+        return frame.assign(**{name: expression}).iloc[:, -1]
+    except ValueError as error:
+        if not str(error).startswith("Column "):  # pandas' words for one that is not there
+            raise
+        raise ColumnError(f"{role}= has {expression!r}: {str(error).splitlines()[0]}") from error
 
 
 def _on_rows(value: Any, frame: pd.DataFrame, what: str, kinds: str = "biuf") -> Numbers:
@@ -317,7 +332,14 @@ def _on_rows(value: Any, frame: pd.DataFrame, what: str, kinds: str = "biuf") ->
     if isinstance(value, ARRAYS) and value.ndim == 1:
         value = pd.Series(value)
     elif not isinstance(value, pd.DataFrame):
-        value = np.asarray(value)
+        if isinstance(value, (Mapping, Set, Iterator)):
+            raise SpecError(
+                f"{what} takes a Series, an array or a list of values, got {type(value).__name__}"
+            )
+        try:
+            value = np.asarray(value)
+        except ValueError as error:  # a list of lists of unlike lengths
+            raise SpecError(f"{what} must have one value per row, {len(frame)}: {error}") from error
         if value.ndim == 0:
             value = np.full(len(frame), value[()])
     if value.shape != (len(frame),):

@@ -18,7 +18,7 @@ from gbreg.errors import SpecError
 from gbreg.fallback import Fallback
 from gbreg.fitted import Origins
 from gbreg.problem import Estimates, Flag
-from gbreg.spec import FitSpec
+from gbreg.spec import FitSpec, check_bool
 from gbreg.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ class Diagnostics:
     def accounting(self, *, per_group: bool = False) -> pd.DataFrame:
         """Where the rows went; for each target the other counts add up to ``rows``.
 
-        A row counts once: without key, not selected, of weight zero, missing, infinite or used.
+        A row counts once: without key, not selected, of weight zero, missing, infinite, clipped or used.
 
         Parameters
         ----------
@@ -271,6 +271,7 @@ class Diagnostics:
             Rows are groups and columns (target, count); else one row per target, with
             ``without_key`` for the rows in no group.
         """
+        check_bool("per_group", per_group)
         if per_group:
             return tables.row_counts(self.counts, self.keys, self.targets)
         return tables.total_row_counts(self.counts, self.targets)

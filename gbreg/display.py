@@ -151,7 +151,7 @@ def _number(value: Any, digits: int = 5) -> str:
 
 
 def rows_of(fit: GroupFit, groups: IntArray, keys: pd.Index[Any]) -> GroupFit:
-    """Make a fit of some groups only, under these keys; its rows are theirs."""
+    """A copy with these groups only, under these keys; its row counts are theirs."""
     e, c = fit.estimates, fit.counts
     counted = {f.name: getattr(c, f.name)[groups] for f in fields(c) if not f.name.startswith("n_")}
     counts = replace(c, **counted, n_rows=int(counted["rows"].sum()), n_without_key=0)

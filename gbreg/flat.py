@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import keyword
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +140,8 @@ def _checked_stats(stats: Sequence[str] | None, spec: FitSpec) -> list[str]:
     if stats is None:
         none = {"mad": not spec.options.mad, "bse": bool(spec.shrunk)}
         return [name for name in DEFAULT if not none.get(name)]
+    if not isinstance(stats, Iterable):
+        raise SpecError(f"stats must be a list of names, got {stats!r}")
     if isinstance(stats, str):
         raise SpecError(f"stats must be a list of names, got the string {stats!r}")
     wanted = list(dict.fromkeys(stats))

@@ -104,7 +104,7 @@ def _formulaic() -> Any:
     try:
         import formulaic
     except ModuleNotFoundError as error:
-        raise MissingExtraError("formulas need formulaic: pip install 'gbreg[formula]'") from error
+        raise MissingExtraError("formulas need formulaic: pip install formulaic") from error
     return formulaic
 
 

@@ -2,7 +2,7 @@
 """From what a backend returns to what a regression reports: pure functions over arrays.
 
 Shapes: ``g`` groups, ``t`` targets, ``p`` coefficients, ``k`` predictors; what a backend keeps per
-pattern comes expanded to targets, or as (g, 1, ...) where numpy does that. NaN goes in where a group
+pattern comes expanded to targets, or as (g, 1, ...) where numpy broadcasts it. NaN goes in where a group
 was not fitted, and comes out again.
 """
 

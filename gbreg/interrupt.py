@@ -64,7 +64,7 @@ def ticker(show: bool, n_rows: int) -> Iterator[Ticker]:
     try:
         from tqdm.auto import tqdm
     except ModuleNotFoundError as error:
-        raise MissingExtraError("progress=True needs tqdm: pip install 'gbreg[progress]'") from error
+        raise MissingExtraError("progress=True needs tqdm: pip install tqdm") from error
     with tqdm(total=n_rows, unit="row", unit_scale=True, desc="gbreg") as bar:
 
         def expect(rows: int) -> None:

@@ -19,7 +19,7 @@ from pandas.api.typing import DataFrameGroupBy
 from gbreg import distinct
 from gbreg.columns import EXPRESSION, check_labels, column_at, is_label, is_label_list
 from gbreg.distinct import Keys
-from gbreg.errors import ColumnError, GbregError, SpecError, warn
+from gbreg.errors import ColumnError, DTypeError, GbregError, SpecError, warn
 from gbreg.numbering import Groups, find_digits, mixed_radix
 from gbreg.problem import IntArray
 from gbreg.rowops import NUMPY, RowOps, code_type
@@ -68,7 +68,7 @@ def find_keys(keys: pd.Index[Any], wanted: pd.Index[Any]) -> IntArray:
     (len(wanted),) int64
     """
     if keys.nlevels != wanted.nlevels:
-        raise SpecError(f"keys have {keys.nlevels} levels, not {wanted.nlevels}")
+        raise SpecError(f"the groups have {keys.nlevels} keys, {list(keys.names)}, not {wanted.nlevels}")
     n = len(keys)
     codes = np.zeros(n + len(wanted), dtype=np.int64)
     absent = np.zeros(len(wanted), dtype=np.bool_)
@@ -113,7 +113,7 @@ def with_values(frame: pd.DataFrame, grouping: Grouping) -> Grouping:
 def check_grouping(frame: pd.DataFrame, grouping: Grouping) -> None:
     """Raise what `find_groups` raises of labels, levels and lengths, before it looks at any key."""
     if grouping.level is not None:
-        _check_levels(frame.index, _as_list(grouping.level, (list, tuple)), "level")
+        _check_levels(frame, _as_list(grouping.level, (list, tuple)), "level")
         return
     items = _as_list(grouping.by, list)
     if not items:
@@ -122,7 +122,9 @@ def check_grouping(frame: pd.DataFrame, grouping: Grouping) -> None:
     groupers = [item for item in items if isinstance(item, pd.Grouper)]
     labels += [grouper.key for grouper in groupers if grouper.key is not None]
     _check_key_labels(frame, labels)
-    _check_levels(frame.index, [g.level for g in groupers if g.level is not None], "level of a Grouper in by")
+    _check_levels(frame, [g.level for g in groupers if g.level is not None], "level of a Grouper in by")
+    for grouper in groupers:
+        _check_frequency(frame, grouper)
     for item in items:
         if not is_label(item):
             _check_values(frame, item)
@@ -141,7 +143,8 @@ def _check_key_labels(frame: pd.DataFrame, labels: Sequence[Hashable]) -> None:
         raise
 
 
-def _check_levels(index: pd.Index[Any], levels: Sequence[Any], role: str) -> None:
+def _check_levels(frame: pd.DataFrame, levels: Sequence[Any], role: str) -> None:
+    index = frame.index
     if role == "level" and not levels:
         raise SpecError("level=[] names no key: what are the groups?")
     names = list(index.names)
@@ -150,10 +153,29 @@ def _check_levels(index: pd.Index[Any], levels: Sequence[Any], role: str) -> Non
             raise SpecError(f"{role}=: {level!r} is the name of several index levels; give its number")
         number = isinstance(level, (int, np.integer)) and not isinstance(level, bool)
         if level not in names and not (number and -index.nlevels <= level < index.nlevels):
-            raise SpecError(
-                f"{role}= {level!r} is not a level of the index, whose levels are {names}"
-                f"{nearest(level, [name for name in names if name is not None])}"
-            )
+            hint = nearest(level, [name for name in names if name is not None])
+            if role == "level" and is_label(level) and level in frame.columns:
+                hint = f"; it is a column: by={level!r}"
+            raise SpecError(f"{role}= {level!r} is not a level of the index, whose levels are {names}{hint}")
+
+
+def _check_frequency(frame: pd.DataFrame, grouper: pd.Grouper) -> None:
+    """A Grouper with a frequency needs dates, durations or periods."""
+    if grouper.freq is None:
+        return
+    frequency = getattr(grouper.freq, "freqstr", grouper.freq)
+    if grouper.key is not None:
+        what, values = f"column {grouper.key!r}", pd.Index(column_at(frame, grouper.key)[:0])
+    else:
+        what, values = "the index", frame.index
+        if grouper.level is not None:
+            level: Any = grouper.level
+            what, values = f"level {level!r}", frame.index.get_level_values(level)
+    if not isinstance(values, (pd.DatetimeIndex, pd.TimedeltaIndex, pd.PeriodIndex)):
+        raise SpecError(
+            f"by= has a Grouper with freq={frequency!r}, which needs dates, but {what} has dtype "
+            f"{values.dtype}; give key= a column of dates"
+        )
 
 
 def _check_values(frame: pd.DataFrame, item: Any) -> None:
@@ -196,6 +218,7 @@ def _as_list(value: Any, kinds: Any) -> list[Any]:
 def _ask_pandas(frame: pd.DataFrame, grouping: Grouping) -> Groups:
     """Let pandas group the rows; those that differ, if it could not be interrupted with all of them."""
     grouping = _without_groupers(frame, grouping)
+    _check_dtypes(frame, grouping)
     keys = _columns_and_levels(frame, grouping) if len(frame) > distinct.PIECE else []
     if not any(map(distinct.holds_the_interpreter, keys)):
         return _groups_of_all_rows(frame, grouping)
@@ -207,6 +230,20 @@ def _ask_pandas(frame: pd.DataFrame, grouping: Grouping) -> Groups:
     groups = _groups_of_all_rows(few, replace(grouping, by=by, level=None))
     codes = groups.codes[place]
     return groups._replace(codes=codes, sizes=NUMPY.count(codes, len(groups.sizes)))
+
+
+def _check_dtypes(frame: pd.DataFrame, grouping: Grouping) -> None:
+    """Refuse numbers that pandas does not group by: half precision and foreign byte order."""
+    for item in _as_list(grouping.by, list):
+        is_column = is_label(item) and item not in frame.index.names
+        dtype = getattr(column_at(frame, item) if is_column else item, "dtype", None)
+        if isinstance(dtype, np.dtype) and (dtype == np.float16 or not dtype.isnative):
+            plain = np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
+            name = repr(item) if is_column else f"({type(item).__name__})"
+            raise DTypeError(
+                f"key {name} in by= has dtype {dtype.str!r}, which pandas does not group by; "
+                f"use .astype({plain.name!r})"
+            )
 
 
 def _columns_and_levels(frame: pd.DataFrame, grouping: Grouping) -> list[Keys]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gbreg import flat, inference
 from gbreg.arguments import check_frame
-from gbreg.columns import Column, Numbers, read_columns, read_weights
+from gbreg.columns import Column, Numbers, Unkept, read_columns, read_weights
 from gbreg.errors import ColumnError, MissingDataError, SpecError, warn
 from gbreg.fallback import Sources, as_words, sources
 from gbreg.fitted import fitted_errors, on_rows, predicted, unit_errors
@@ -228,6 +228,11 @@ class FrameRows:
     def _asked_weights(self, weights: Any) -> Any:
         """Those given, or the column that the fit had its weights from."""
         asked = self.fit.spec.weights if weights is None else weights
+        if isinstance(asked, Unkept):
+            raise SpecError(
+                f"the weights of the fit were values ({asked.kind}), which are not kept; give weights= of "
+                "these rows, in the same unit"
+            )
         if weights is None and asked is not None and asked not in self.frame.columns:
             raise SpecError(
                 f"the weights of the fit, {asked!r}, are no column of this frame; give weights= of its rows, "

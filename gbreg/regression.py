@@ -38,7 +38,7 @@ from gbreg.spec import (
 from gbreg.suggest import names_options
 from gbreg.troubles import failures, raise_if_collinear
 
-INTERRUPTIBLE_ROWS = 150_000  # smaller fits are over before a finger leaves the key, and need no threads
+INTERRUPTIBLE_ROWS = 150_000  # smaller fits take milliseconds: they run in the calling thread
 INTERRUPTIBLE_PASSES_ROWS = 5_000  # of fits that pass over the rows again
 
 
@@ -188,8 +188,8 @@ def fit(
         There are no standard errors; `df_resid` is nobs less the trace of the hat matrix.
     ridge_standardize : bool
         Whether each predictor is measured in its standard deviation within the group,
-        sqrt(sum w (x - mean)^2 / sum w) (about 0 without intercept), for the penalty: ``ridge_j``
-        times its square is what it comes to. Coefficients stay in the units of the data.
+        sqrt(sum w (x - mean)^2 / sum w) (about 0 without intercept), for the penalty, which is
+        then ridge_j sd_j^2 b_j^2. Coefficients stay in the units of the data.
     bounds : pair or mapping, optional
         Lowest and highest value of coefficients: ``(low, high)`` for those of all predictors, but not
         for the intercept, or by name, also of ``"Intercept"``; None is open. ``(0, None)`` is
@@ -227,17 +227,23 @@ def fit(
     Raises
     ------
     SpecError, ColumnError, DTypeError
-        The call does not fit the frame. Raised before any work is done.
+        The call does not fit the frame. Raised before any work is done, but for keys that
+        cannot be hashed or grouped, which only grouping finds.
     WeightsError
         A weight that takes part is negative, missing or infinite, or is to be a count and is
         not a whole number.
     MissingDataError, CollinearityError
-        As asked for by ``missing`` and ``on_collinear``.
+        As asked for by ``missing`` and ``on_collinear``; the first also of a row without cluster.
+    MissingExtraError
+        A formula, a backend or a progress bar needs a package that is not installed.
+    GbregWorkerError
+        A worker process of ``backend="loky"`` died.
 
     Warns
     -----
     GbregWarning
-        Once, with counts by reason, if groups could not be fitted.
+        Once, with counts by reason, if groups could not be fitted, if there are none because no row has a
+        key, or if keys are floats beyond 2**53.
 
     Examples
     --------
@@ -251,11 +257,11 @@ def fit(
     """
     check_frame(frame)
     if formula is not None:
-        check_alone(linear=linear, targets=targets)
+        check_alone(formula, linear=linear, targets=targets)
         terms = read_formula(formula, frame)
         linear, targets = terms.linear, terms.targets
         if terms.by is not None:
-            check_alone(by=by, level=level)
+            check_alone(formula, by=by, level=level)
             by = terms.by
         check_bool("intercept", intercept)
         if terms.intercept and not intercept:
@@ -329,7 +335,8 @@ def fit(
     if on_collinear == "raise":
         for one in (result, *result.parents.values()):
             raise_if_collinear(one)
-    troubles = [failures(result), "" if layout else wide_floats(result.keys)]
+    none = "there are no groups: no row of the frame has a key" if len(frame) and not len(result) else ""
+    troubles = [none, failures(result), "" if layout else wide_floats(result.keys)]
     if any(troubles):
         warn("; ".join(filter(None, troubles)))
     return result

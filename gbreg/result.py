@@ -75,7 +75,7 @@ class GroupFit(Diagnostics):
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Confidence intervals, columns (target, term, "lower" or "upper").
 
-        Of Student's t with df_resid if "classical", else of the normal.
+        Of Student's t with df_resid if "classical", else of the normal; of the normal with ``loss=`` too.
 
         Parameters
         ----------
@@ -110,10 +110,11 @@ class GroupFit(Diagnostics):
         Returns
         -------
         DataFrame
-            Columns (target, "statistic", "df_num", "df_denom" or "p_value"). The statistic is F,
-            or, unless ``cov_type="classical"``, chi2, which has no df_denom. NaN where a coefficient is
-            NaN, errors are (saturated) or are noise (perfect fits), or the restrictions, or
-            the predictors (1 - R2 below 1e-9), nearly depend on each other.
+            Columns (target, "statistic", "df_num", "df_denom" or "p_value"). The statistic is F for
+            classical errors of least squares, else (another ``cov_type``, or ``loss``) chi2, which
+            has no df_denom. NaN where a coefficient is NaN, errors are (saturated) or are noise
+            (perfect fits), or the restrictions, or the predictors (1 - R2 below 1e-9), nearly
+            depend on each other.
 
         Raises
         ------
@@ -314,7 +315,7 @@ class GroupFit(Diagnostics):
         Columns: the keys, ``target``, ``nobs``, ``df_resid``, ``r_squared``, ``adj_r_squared``,
         ``sigma`` (the square root of `scale`), ``rms``, ``mad`` (NaN if not computed), ``aic``,
         ``bic``, ``log_lik``, with ``cov_type="known"`` also ``chi2`` and ``chi2_p_value``, ``status``.
-        Those that are of least squares are left out with ``loss=``.
+        Those that are of least squares are left out with ``loss=``, ``ridge=`` and ``bounds=``.
         """
         return flat.glance(self)
 

@@ -129,7 +129,7 @@ def _raise_if_no_weights(w: FloatArray, selected: GroupLayout, spec: FitSpec, in
         first = bad[0]
         raise WeightsError(
             f"weights {spec.weights!r} must be finite and not negative: {len(bad)} rows that take part "
-            f"are not, first {w[first]} at {index[first]!r}; set them to 0 to leave rows out"
+            f"are not, first {w[first]} at {_spelt(index, first)}; set them to 0 to leave rows out"
         )
 
 
@@ -140,7 +140,7 @@ def positive_weights(frame: pd.DataFrame, weights: Any) -> FloatArray:
     if len(bad):
         raise WeightsError(
             f"weights= of new rows must be finite and positive: {len(bad)} are not, "
-            f"first {w[bad[0]]} at {frame.index[bad[0]]!r}"
+            f"first {w[bad[0]]} at {_spelt(frame.index, bad[0])}"
         )
     return w
 
@@ -155,7 +155,7 @@ def check_counts(data: Data, selected: GroupLayout, spec: FitSpec) -> None:
         first = bad[0]
         raise WeightsError(
             f"weights {spec.weights!r} must be whole numbers to be counts: {len(bad)} rows that take part "
-            f'are not, first {w[first]} at {data.index[first]!r}; weights_type="analytic" takes any'
+            f'are not, first {w[first]} at {_spelt(data.index, first)}; weights_type="analytic" takes any'
         )
 
 
@@ -189,6 +189,11 @@ def _lost_rows(column: Numbers) -> Lost:
     return nan if nan.any() else None, inf if inf.any() else None
 
 
+def _spelt(index: pd.Index[Any], row: int) -> str:
+    """The label of a row as Python has it, ``3`` and not ``np.int64(3)``."""
+    return repr(index[[row]].tolist()[0])
+
+
 def _any(masks: Sequence[BoolArray | None]) -> BoolArray | None:
     """Rows where any of them holds; None for nowhere."""
     given = [mask for mask in masks if mask is not None]
@@ -200,7 +205,7 @@ def _raise_if_missing(column: Column, lost: Lost, used: GroupLayout, index: pd.I
         hits: Any = [] if rows is None else np.flatnonzero(rows & (used.codes >= 0))
         if len(hits):
             raise MissingDataError(
-                f"column {column.name!r} is {what} in {len(hits)} rows, first at {index[hits[0]]!r}; "
+                f"column {column.name!r} is {what} in {len(hits)} rows, first at {_spelt(index, hits[0])}; "
                 'missing="drop" leaves them out and counts them'
             )
 
@@ -229,13 +234,14 @@ def sorted_clusters(data: Data, layout: GroupLayout, patterns: Sequence[Pattern]
         return None
     clusters: IntArray = data.clusters[layout.order]
     without = clusters < 0
-    if all(pattern.keep is not None for pattern in patterns):
-        without &= np.logical_or.reduce([pattern.keep for pattern in patterns])
+    kept = [pattern.keep for pattern in patterns if pattern.keep is not None]
+    if len(kept) == len(patterns):
+        without &= np.logical_or.reduce(kept)
     if len(lost := np.flatnonzero(without)):
         row = int(layout.order[lost].min())
         raise MissingDataError(
-            f"groups= has no cluster for {len(lost)} rows that take part, first at {data.index[row]!r}; "
-            "leave them out with where="
+            f"groups= has no cluster for {len(lost)} rows that take part, first at "
+            f"{_spelt(data.index, row)}; leave them out with where="
         )
     return clusters
 

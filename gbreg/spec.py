@@ -162,7 +162,7 @@ class FitSpec:
 
     @property
     def criterion(self) -> str:
-        """How anything but the least sum of squares was asked for, as it was written; "" if it was not."""
+        """The argument that asks for more than least squares, as ``loss="huber"``; "" if there is none."""
         return f'loss="{self.loss.name}"' if self.robust else self.shrunk
 
     @property

@@ -37,8 +37,8 @@ class Statistics:
     """Arrays (g, t), or (g, t, p) for what each coefficient has.
 
     Backends keep what depends on the rows alone once per pattern of missing targets, (g, m, ...);
-    here everything is expanded to targets. Names are those of `GroupFit`. What others are made of is
-    kept, so one of these serves one table.
+    here everything is expanded to targets. Names are those of `GroupFit`. Values that others need are
+    cached: one object serves one table, and is dropped.
     """
 
     estimates: Estimates

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg.accounting import RowCounts
-from gbreg.columns import Column
+from gbreg.columns import Column, Unkept
 from gbreg.errors import GbregError, MissingExtraError, SpecError
 from gbreg.fallback import attach, parent_names
 from gbreg.problem import Estimates, FitOptions, Loss
@@ -145,7 +145,7 @@ def _arrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ModuleNotFoundError as error:
-        raise MissingExtraError("Parquet files need pyarrow: pip install 'gbreg[arrow]'") from error
+        raise MissingExtraError("Parquet files need pyarrow: pip install pyarrow") from error
     return pyarrow
 
 
@@ -329,6 +329,8 @@ def _label_out(label: Hashable) -> Any:
     """Turn a label into JSON: tuples are marked, so that they come back as tuples."""
     if isinstance(label, tuple):
         return {"tuple": [_label_out(part) for part in label]}
+    if isinstance(label, Unkept):
+        return {"unkept": label.kind}
     if isinstance(label, np.generic):
         label = label.item()
     if label is None or isinstance(label, (str, bool, int, float)):
@@ -337,7 +339,9 @@ def _label_out(label: Hashable) -> Any:
 
 
 def _label_in(stored: Any) -> Hashable:
-    return tuple(_label_in(part) for part in stored["tuple"]) if isinstance(stored, dict) else stored
+    if not isinstance(stored, dict):
+        return stored  # type: ignore[no-any-return]
+    return Unkept(stored["unkept"]) if "unkept" in stored else tuple(map(_label_in, stored["tuple"]))
 
 
 def _labels_out(labels: Any) -> Any:

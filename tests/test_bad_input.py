@@ -590,6 +590,23 @@ def test_an_empty_frame_gives_an_empty_result(backend: str) -> None:
     assert fit.accounting().loc["y"].sum() == 0
 
 
+@pytest.mark.parametrize("by", ["gone", lambda row: None, {"nowhere": 1}], ids=["column", "callable", "dict"])
+def test_no_group_at_all_is_told(backend: str, by: Any) -> None:
+    frame = frame_of(group(2)).assign(gone=NAN)
+    with pytest.warns(gbreg.GbregWarning, match="^there are no groups: no row of the frame has a key$"):
+        fit = gbreg.fit(frame, by=by, linear=["x1"], targets=["y"], backend=backend)
+    assert len(fit) == 0
+    assert fit.accounting().loc["y", ["rows", "without_key"]].tolist() == [36, 36]
+
+
+def test_rows_are_called_as_in_the_frame(backend: str) -> None:
+    frame = frame_of(group(2)).set_axis(range(100, 136), axis=0)
+    frame.index = pd.Index(frame.index.to_numpy())
+    frame["v"] = np.where(frame.index == 103, -1.0, 1.0)
+    with pytest.raises(gbreg.WeightsError, match=r"first -1.0 at 103; set"):
+        fitted(frame, backend, weights="v")
+
+
 @pytest.mark.parametrize("missing", [None, NAN, pd.NA])
 def test_rows_without_a_key_are_counted_or_a_group_of_their_own(backend: str, missing: Any) -> None:
     frame = frame_of(group(2))

@@ -397,6 +397,10 @@ def test_expressions() -> None:
     assert not is_label(("x2", col("x")))
     two = pd.DataFrame([[1.0, 2.0]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")]))
     assert read_columns(two, [Column("s", col(("a", "y")) * 3)], "linear")[0].values.tolist() == [6.0]
+    with pytest.raises(ColumnError, match=r"^weights= has col\('zz'\) \* 2: Column 'zz' not found"):
+        read_weights(FRAME, col("zz") * 2)
+    with pytest.raises(ValueError, match=r"^could not convert"):  # errors inside are not touched
+        read_weights(FRAME.assign(t="a"), col("t").astype(float))
     assert read_mask(FRAME, col("x") > 1).tolist() == [False, True, True]
     assert read_weights(FRAME, col("n") / 2).tolist() == [2.0, 2.5, 3.0]
 
@@ -438,6 +442,13 @@ def test_masks(where: Any) -> None:
         ("x", DTypeError, "where= must be boolean, got dtype float64"),
         (pd.Series([True, None, True], index=list("abc"), dtype=object), DTypeError, "got dtype object"),
         ("flg", ColumnError, "where= names.*'flg'"),
+        ({"a": True}, SpecError, "where= takes a Series, an array or a list of values, got dict"),
+        ((x for x in [True] * 3), SpecError, "where= takes .*, got generator"),
+        (
+            [[True], [True, False], [True]],
+            SpecError,
+            "where= must have one value per row, 3: setting an array",
+        ),
     ],
 )
 def test_wrong_masks(where: Any, error: type[Exception], message: str) -> None:

@@ -7,9 +7,27 @@ import doctest
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+@pytest.mark.compiled
+def test_first_page_runs_and_finds_the_truth():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    names = {}
+    exec(blocks[0], names)
+    fit = names["fit"]
+    truth = np.array([1, 2, 0, 0, 1, -1])
+    pulls = (fit.params.to_numpy() - truth) / fit.bse.to_numpy()
+    assert len(fit) == 18 * 50
+    assert np.median(np.abs(pulls)) == pytest.approx(0.69, abs=0.02)  # of Student's t with 17 to 22 - 3 df
+    for block in blocks[1:]:
+        exec(block, names)
+    assert len(blocks) == 2
+    assert names["fit"].terms == ("Intercept", "x", "y", "C(side)[T.1]", "x:y")
 
 
 @pytest.mark.compiled

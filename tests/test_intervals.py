@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import frames
@@ -84,8 +85,10 @@ def test_new_observations_have_weights(kind: str) -> None:
     assert got["y", "upper"].isna().tolist() == (some["w"] == 0).tolist()
     assert got["y", "fitted"].notna().all()
     values = fitted(kind, weights=FRAME["w"])
-    with pytest.raises(SpecError, match=r"'Series w \(values\)', are no column of this frame"):
-        values.predict(FRAME, interval="prediction")
+    namesake = FRAME.assign(**{"Series w (values)": 1.0, "Series w": 1.0})  # is never taken for them
+    for fit in (values, pickle.loads(pickle.dumps(values))):
+        with pytest.raises(SpecError, match=r"were values \(Series w\), which are not kept; give weights="):
+            fit.predict(namesake, interval="prediction")
 
 
 def test_without_interval_nothing_is_new() -> None:

@@ -21,7 +21,7 @@ from thorough import examples
 import gbreg
 from gbreg import distinct, keys, numbering
 from gbreg.backends._rowops import CompiledRows
-from gbreg.errors import ColumnError, GbregWarning, SpecError
+from gbreg.errors import ColumnError, DTypeError, GbregWarning, SpecError
 from gbreg.layout import make_layout
 from gbreg.rowops import NUMPY
 from gbreg.spec import Grouping
@@ -468,7 +468,7 @@ def test_keys_of_other_dtypes_are_found() -> None:
     assert keys.find_keys(pd.Index([1.0, 2.0]), pd.Index([np.nan, 2.0])).tolist() == [-1, 1]
     cuts = pd.CategoricalIndex(pd.cut([0.5, 1.5], [0, 1, 2]))
     assert keys.find_keys(cuts, pd.CategoricalIndex(pd.cut([1.5], [0.0, 1.0, 2.0, 9.0]))).tolist() == [1]
-    with pytest.raises(SpecError, match="1 levels, not 2"):
+    with pytest.raises(SpecError, match=r"the groups have 1 keys, .*, not 2"):
         keys.find_keys(cuts, pd.MultiIndex.from_tuples([(1, 2)]))
 
 
@@ -499,7 +499,14 @@ def test_narrow_and_infinite_float_keys_do_not_warn(value: float) -> None:
 
 
 FRAME = pd.DataFrame(
-    {"sector": [1, 2], "row": [1, 1], "bad": objects([[1], [2]]).to_numpy()}, index=pd.Index([7, 8], name="i")
+    {
+        "sector": [1, 2],
+        "row": [1, 1],
+        "bad": objects([[1], [2]]).to_numpy(),
+        "half": np.array([1, 2], dtype=np.float16),
+        "big": np.array([1, 2], dtype=">f8"),
+    },
+    index=pd.Index([7, 8], name="i"),
 )
 
 
@@ -530,6 +537,14 @@ FRAME = pd.DataFrame(
         (None, 1, SpecError, "level= 1 is not a level"),
         (None, [], SpecError, "names no key"),
         (pd.Grouper(level="j"), None, SpecError, "level of a Grouper in by"),
+        (None, "row", SpecError, "level= 'row' is not a level .*; it is a column: by='row'"),
+        (pd.Grouper(freq="D"), None, SpecError, "freq='D', which needs dates, but the index has dtype int64"),
+        (pd.Grouper(key="row", freq="D"), None, SpecError, "needs dates, but column 'row' has dtype int64"),
+        (pd.Grouper(level="i", freq="D"), None, SpecError, "needs dates, but level 'i' has dtype int64"),
+        (["row", pd.Grouper(key="bad", freq="h")], None, SpecError, "needs dates, but column 'bad'"),
+        ("half", None, DTypeError, r"key 'half' in by= has dtype '<f2', which .*; use .astype\('float32'\)"),
+        (["row", "big"], None, DTypeError, r"key 'big' in by= has dtype '>f8', .*; use .astype\('float64'\)"),
+        (np.array([1, 2], dtype=">f4"), None, DTypeError, r"key \(ndarray\) in by= has dtype '>f4'"),
     ],
 )
 def test_wrong_keys_are_named(by: Any, level: Any, error: type[Exception], message: str) -> None:
