@@ -117,19 +117,14 @@ class Unkept:
 
 def is_label(value: object) -> bool:
     """Whether ``value`` can be one column label: a hashable scalar, or a tuple of such."""
-    if type(value) is str:
+    if isinstance(value, (str, bytes)):
         return True
     if isinstance(value, tuple):
         return all(part is None or is_label(part) for part in value)
-    if value is None or callable(value) or isinstance(value, (pd.Grouper, Column, Unkept, slice)):
+    others = (pd.Grouper, Column, Unkept, slice, Iterable)
+    if value is None or callable(value) or isinstance(value, others):
         return False
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        return False
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
+    return isinstance(value, Hashable)
 
 
 def is_label_list(value: object) -> bool:
@@ -214,10 +209,9 @@ def read_columns(frame: pd.DataFrame, columns: Sequence[Column], role: str) -> l
     made = {whole: whole(frame) for whole in wholes}
 
     def values(column: Column) -> Any:
-        source = column.source
-        if column.label is not None:
-            return column_at(frame, source)
-        return made[source.whole][source.name] if isinstance(source, Part) else evaluate(frame, source, role)
+        if isinstance(part := column.source, Part):
+            return made[part.whole][part.name]
+        return evaluate(frame, part, role) if column.label is None else column_at(frame, part)
 
     return [_on_rows(values(column), frame, f"{column.name!r} in {role}=") for column in columns]
 
@@ -304,10 +298,10 @@ def evaluate(frame: pd.DataFrame, source: Any, role: str) -> Any:
         return _expression(frame, source, role)
     if callable(source):
         return source(frame)
-    if not is_label(source):
-        return source
-    check_labels(frame, (source,), role)
-    return column_at(frame, source)
+    if is_label(source):
+        check_labels(frame, (source,), role)
+        return column_at(frame, source)
+    return source
 
 
 def _expression(frame: pd.DataFrame, expression: Any, role: str) -> Any:

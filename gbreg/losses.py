@@ -34,10 +34,12 @@ from gbreg.problem import (
     residuals,
 )
 from gbreg.sandwich import orthonormal, unit_design
+from gbreg.vertices import to_vertices
 
 CHUNK_ROWS = 1 << 18  # of a piece of work, at most; a group is never cut
 PASSES = 24  # at most; more than one is for values more than 1e5 scales away, one for each 1e14
 COARSE = 1e-5  # least scale in units of the residuals: below it they have less than 11 digits of the scale
+NO_PULL = 1e-10  # residual, in scales, that is rounding if no row with weight has a larger one
 FAR = 1e4  # units beyond which a residual is cut, at least
 
 
@@ -166,9 +168,12 @@ class _Work:
         Z.flags.writeable = False
         p = len(Q)
         del columns, Q, B  # as large as Z
-        found = minimize(Problem(Z, offsets, p), self.loss, progress, self.turn > 0)
+        standard = Problem(Z, offsets, p)
+        found = minimize(standard, self.loss, progress, self.turn > 0)
         if found.theta.shape != (len(groups), t, p):
             raise GbregError(f"the backend returned coefficients of shape {found.theta.shape}")
+        if self.loss.name == "absolute":
+            found = to_vertices(standard, self.loss, found, progress)
         still = (out.flags[groups] & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
         perfect = (out.flags[groups] & Flag.PERFECT_FIT) > 0
         moved, coarse = self.asked & ~still, np.zeros(self.asked.shape, dtype=np.bool_)
@@ -287,7 +292,11 @@ def error_of_loss(
     mean = np.bincount(own, slope, g) / n
     variance = np.bincount(own, np.square(slope - mean[own]), g) / n
     factor = 1 + p / n * variance / np.square(mean)
-    return np.asarray(factor * np.sqrt(np.bincount(own, psi * psi, g) / df) * scale / np.abs(mean))
+    error = factor * np.sqrt(np.bincount(own, psi * psi, g) / df) * scale / np.abs(mean)
+    if loss.name == "bisquare":  # maybe only rows that the fit goes through have weight
+        noise = np.maximum.reduceat(np.abs(psi), np.cumsum(n) - n) <= NO_PULL
+        error = np.where(noise, np.nan, error)
+    return np.asarray(error)
 
 
 def psi_and_slope(loss: Loss, u: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -28,7 +28,7 @@ KERNELS = [
 ]
 NUMERICS = [
     *("statistics.py", "inference.py", "quadratic.py", "activeset.py", "augmented.py", "doubledouble.py"),
-    *("minimum.py", "minimizers.py"),
+    *("minimum.py", "minimizers.py", "vertices.py"),
     *KERNELS,
     *BACKENDS,
 ]

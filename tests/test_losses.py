@@ -376,6 +376,27 @@ def test_the_least_tuning_is_nearly_the_median(backend):
 
 
 @pytest.mark.compiled
+def test_rows_that_the_fit_goes_through_leave_no_errors(backend):
+    """A small tuning may leave weight to no more rows than there are coefficients."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(5, 1, (2400, 3)), columns=["x", "z", "y"])
+    frame = frame.assign(g=np.repeat(np.arange(300), 8))
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "loss": "bisquare", "tuning": 0.5}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GbregWarning)
+        fit = frame.gbreg.fit(**call, backend=backend)
+    resid = fit.resid(frame)["y"].to_numpy().reshape(300, 8)
+    inside = np.abs(resid) < 0.5 * fit.scale["y"].to_numpy()[:, None]
+    few = (inside.sum(axis=1) <= 3) & (fit.status["y"] == "ok").to_numpy()
+    assert few.sum() > 50
+    assert fit.bse["y"][few].isna().all(axis=None)
+    assert fit.flags["y"]["no_robust_errors"][few].all()
+    rest = (fit.status["y"] == "ok").to_numpy() & ~few
+    assert rest.sum() > 50
+    assert (fit.bse["y"][rest] > 1e-6).all(axis=None)
+
+
+@pytest.mark.compiled
 def test_a_large_tuning_lets_far_values_pull_as_much(backend):
     """One of n, 1e20 off: as sum psi(u) = 0, the mean is tuning / n scales off that of the others."""
     y = np.random.default_rng(8).normal(size=100_000)

@@ -172,6 +172,18 @@ def test_no_predictors_and_targets_with_gaps_of_their_own(tmp_path: Path) -> Non
     assert_same_fit(round_trip(want, tmp_path), want)
 
 
+def test_weights_that_were_values_stay_no_column(tmp_path: Path) -> None:
+    frame = values().assign(g=CODES)
+    weights = pd.Series(1.0, index=frame.index, name="w")
+    fit = gbreg.fit(frame, by="g", linear=["x"], targets=["y"], weights=weights, backend="numpy")
+    back = round_trip(fit, tmp_path)
+    assert_same_fit(back, fit)
+    assert str(back.spec.weights) == "Series w (values)"
+    namesake = frame.assign(**{"Series w (values)": 1.0})
+    with pytest.raises(gbreg.SpecError, match=r"were values \(Series w\), which are not kept"):
+        back.predict(namesake, interval="prediction")
+
+
 def test_options_and_grouping_come_back(tmp_path: Path) -> None:
     frame = values().assign(g=CODES).set_index("g")
     want = gbreg.fit(
