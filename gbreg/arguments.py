@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gbreg.columns import Unkept, check_labels, evaluate, is_label
+from gbreg.columns import check_labels, evaluate, is_label
 from gbreg.errors import ColumnError, SpecError
 from gbreg.keys import check_grouping
 from gbreg.layout import GroupLayout
-from gbreg.spec import FitSpec, Grouping
+from gbreg.spec import FitSpec, Grouping, Unkept
 
 SAMPLED = 100  # rows whose keys are compared with those of a layout
 

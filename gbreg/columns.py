@@ -105,26 +105,20 @@ class Numbers:
         return Numbers(values, missing if missing.any() else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Unkept:
-    """Stands for values that were given instead of a label: they are not kept, and no column is called so."""
-
-    kind: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} (values)"
-
-
 def is_label(value: object) -> bool:
     """Whether ``value`` can be one column label: a hashable scalar, or a tuple of such."""
     if isinstance(value, (str, bytes)):
         return True
     if isinstance(value, tuple):
         return all(part is None or is_label(part) for part in value)
-    others = (pd.Grouper, Column, Unkept, slice, Iterable)
+    others = (pd.Grouper, Column, slice, Iterable)
     if value is None or callable(value) or isinstance(value, others):
         return False
-    return isinstance(value, Hashable)
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def is_label_list(value: object) -> bool:

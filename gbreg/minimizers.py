@@ -52,6 +52,11 @@ class Rows:
     def of(cls, Q: FloatArray, b: FloatArray, counts: IntArray) -> Rows:
         return cls(Q, b, counts, np.repeat(np.arange(len(counts)), counts))
 
+    @property
+    def starts(self) -> IntArray:
+        """(g,) first row of each group."""
+        return np.cumsum(self.counts) - self.counts
+
     def some(self, groups: BoolArray) -> Rows:
         """Of some of the groups."""
         rows = groups[self.own]
@@ -93,7 +98,7 @@ class Rows:
 
     def smallest(self, values: FloatArray, ranks: IntArray) -> FloatArray:
         """(g,) the rank-th smallest, from 0, of values (n,) of each group."""
-        starts, out = np.cumsum(self.counts) - self.counts, np.empty(len(self.counts))
+        starts, out = self.starts, np.empty(len(self.counts))
         for members in buckets(self.counts, CELLS):
             counts = self.counts[members]
             padded = values[padded_rows(starts[members], counts)]
@@ -204,7 +209,7 @@ def start_robust(rows: Rows, trials: FloatArray, progress: Progress) -> tuple[Fl
 def sampled(rows: Rows) -> Rows:
     """At most `SAMPLED` rows of each group, evenly spread."""
     steps = -(-rows.counts // SAMPLED)
-    place = np.arange(len(rows.own)) - (np.cumsum(rows.counts) - rows.counts)[rows.own]
+    place = np.arange(len(rows.own)) - rows.starts[rows.own]
     keep = place % steps[rows.own] == 0
     return Rows.of(rows.Q[:, keep], rows.b[keep], -(-rows.counts // steps))
 
@@ -215,7 +220,7 @@ def least_trimmed(rows: Rows, trials: FloatArray, progress: Progress) -> FloatAr
     Where fewer than `KEPT_STARTS` draws have a fit, least squares is one more start.
     """
     p, g = len(rows.Q), len(rows.counts)
-    starts, groups = np.cumsum(rows.counts) - rows.counts, np.arange(g)
+    starts, groups = rows.starts, np.arange(g)
     best, totals = np.zeros((KEPT_STARTS, p, g)), np.full((KEPT_STARTS, g), np.inf)
     for draw in trials:
         progress(0)
@@ -327,7 +332,7 @@ def find_steps(
     dw: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
     """(g,) how far multipliers, and their slacks, can go and stay positive; at most 1."""
-    starts = np.cumsum(rows.counts) - rows.counts
+    starts = rows.starts
     primal = np.where(dx < 0, -x / dx, np.where(dx > 0, s / dx, np.inf))
     dual = np.minimum(np.where(dz < 0, -z / dz, np.inf), np.where(dw < 0, -w / dw, np.inf))
     made = [np.minimum(STEP * np.minimum.reduceat(steps, starts), 1.0) for steps in (primal, dual)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gbreg import flat, inference
 from gbreg.arguments import check_frame
-from gbreg.columns import Column, Numbers, Unkept, read_columns, read_weights
+from gbreg.columns import Column, Numbers, read_columns, read_weights
 from gbreg.errors import ColumnError, MissingDataError, SpecError, warn
 from gbreg.fallback import Sources, as_words, sources
 from gbreg.fitted import fitted_errors, on_rows, predicted, unit_errors
@@ -23,7 +23,7 @@ from gbreg.layout import stored_values
 from gbreg.numbering import Groups
 from gbreg.problem import BoolArray, FloatArray, IntArray
 from gbreg.rows import positive_weights
-from gbreg.spec import Grouping, check_bool, check_choice, check_fraction
+from gbreg.spec import Grouping, Unkept, check_bool, check_choice, check_fraction
 from gbreg.tables import labels, product
 
 if TYPE_CHECKING:

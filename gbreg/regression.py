@@ -336,8 +336,7 @@ def fit(
     if on_collinear == "raise":
         for one in (result, *result.parents.values()):
             raise_if_collinear(one)
-    none = "there are no groups: no row of the frame has a key" if len(frame) and not len(result) else ""
-    troubles = [none, failures(result), "" if layout else wide_floats(result.keys)]
+    troubles = [failures(result), "" if layout else wide_floats(result.keys)]
     if any(troubles):
         warn("; ".join(filter(None, troubles)))
     return result

@@ -29,6 +29,16 @@ TUNING = {"huber": 1.345, "bisquare": 4.685}  # 95 % as efficient as least squar
 LEAST_TUNING = 1e-3  # "huber" is then the median to 1e-3 deviations; weights of 1e-20 and less are rounding
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Unkept:
+    """Stands for values that were given instead of a label: they are not kept, and no column is called so."""
+
+    kind: str
+
+    def __repr__(self) -> str:
+        return f"{self.kind} (values)"
+
+
 @dataclass(frozen=True, slots=True)
 class Grouping:
     """The arguments that `pandas.DataFrame.groupby` takes, with its meanings."""

@@ -19,11 +19,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg.accounting import RowCounts
-from gbreg.columns import Column, Unkept
+from gbreg.columns import Column
 from gbreg.errors import GbregError, MissingExtraError, SpecError
 from gbreg.fallback import attach, parent_names
 from gbreg.problem import Estimates, FitOptions, Loss
-from gbreg.spec import FitSpec, Grouping
+from gbreg.spec import FitSpec, Grouping, Unkept
 
 if TYPE_CHECKING:
     from gbreg.result import GroupFit

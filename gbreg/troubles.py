@@ -36,6 +36,8 @@ def raise_if_collinear(fit: GroupFit) -> None:
 def failures(fit: GroupFit) -> str:
     """Say what was not fitted, counted by reason; groups that were selected away are no failure."""
     status = fit.estimates.status
+    if fit.n_rows and not fit.n_groups:
+        return "there are no groups: no row of the frame has a key"
     if int(status.max(initial=0)) <= Status.SATURATED:
         return ""
     asked = (fit.counts.rows > fit.counts.not_selected)[:, None]

@@ -10,8 +10,11 @@ comes near a nearly flat edge loses the digits that tell its end; from there it 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from gbreg.activeset import solved
 from gbreg.backends import Progress
 from gbreg.backends._numpy_common import buckets, padded_rows
 from gbreg.minimizers import CELLS, Rows
@@ -92,52 +95,65 @@ def walk(
         It is a minimum.
     """
     p, g = theta.shape
-    first = np.cumsum(rows.counts) - rows.counts
     nudges = nudge * np.random.default_rng(SEED).random(int(rows.counts.max()))
-    part = Rows(rows.Q, rows.b + nudges[np.arange(len(rows.own)) - first[rows.own]], rows.counts, rows.own)
-    through = nearest_rows(part, theta)
-    known, active = through.copy(), np.arange(g)  # rows of the whole, and of the part
+    b = rows.b + nudges[np.arange(len(rows.own)) - rows.starts[rows.own]]
+    part, active = Rows(rows.Q, b, rows.counts, rows.own), np.arange(g)
+    through = nearest_rows(part, theta) - rows.starts  # counted from the first of their group
     alone, minimal = np.zeros(g, dtype=np.bool_), np.zeros(g, dtype=np.bool_)
     for _ in range(STEPS * p):
         progress(0)
-        corner = part.Q[:, through]  # (p, p, g): coefficient, row
-        vertex = solve_square(np.swapaxes(corner, 0, 1), part.b[through])
-        r = part.b - part.along(vertex)
-        signs = np.where(r < 0, quantile - 1, quantile)
-        signs[through.ravel()] = 0.0
-        multipliers = solve_square(corner, -part.products(signs))
-        size = np.abs(corner).sum(axis=0)
-        out = np.maximum(multipliers - quantile, quantile - 1 - multipliers)
-        slope = out * size
-        ends = ~(slope > SLOPE).any(axis=0)
-        minimal[active[ends]] = np.isfinite(multipliers[:, ends]).all(axis=0)
-        alone[active[ends]] = (slope[:, ends] < -SLOPE).all(axis=0)
-        if ends.any():
-            stay = ~ends
-            first_before = np.cumsum(part.counts) - part.counts
-            moved = through[:, stay] - first_before[stay]
-            active, part = active[stay], part.some(stay)
-            if not len(active):
-                break
-            through = moved + (np.cumsum(part.counts) - part.counts)
-            corner, slope, multipliers = corner[:, :, stay], slope[:, stay], multipliers[:, stay]
-            out, vertex = out[:, stay], vertex[:, stay]
-            r = part.b - part.along(vertex)
-        groups = np.arange(len(active))
-        leaving = np.argmax(slope, axis=0)
-        sense = np.where(multipliers[leaving, groups] > quantile, 1.0, -1.0)
-        away = np.zeros(vertex.shape)
-        away[leaving, groups] = -sense
-        edge = solve_square(np.swapaxes(corner, 0, 1), away)
-        entering = first_level(part, r, edge, through, out[leaving, groups])
-        stuck = entering < 0
-        entering = np.where(stuck, through[leaving, groups], entering)
-        through[leaving, groups] = entering
-        known[:, active] = through - (np.cumsum(part.counts) - part.counts) + first[active]
-        if stuck.all():
+        here = Corner.of(part, through[:, active] + part.starts, quantile)
+        ends = np.asarray(~(here.slope > SLOPE).any(axis=0))
+        minimal[active[ends]] = np.isfinite(here.multipliers[:, ends]).all(axis=0)
+        alone[active[ends]] = (here.slope[:, ends] < -SLOPE).all(axis=0)
+        if ends.all():
             break
-    corner = rows.Q[:, known]
-    return solve_square(np.swapaxes(corner, 0, 1), rows.b[known]), alone, minimal
+        if ends.any():
+            active, part = active[~ends], part.some(~ends)
+            here = Corner.of(part, through[:, active] + part.starts, quantile)
+        leaving, entering = exchange(part, here, quantile)
+        goes = entering >= 0
+        through[leaving[goes], active[goes]] = (entering - part.starts)[goes]
+        if not goes.any():
+            break
+        if not goes.all():
+            active, part = active[goes], part.some(goes)
+    corner = rows.Q[:, through + rows.starts]
+    return solve_square(np.swapaxes(corner, 0, 1), rows.b[through + rows.starts]), alone, minimal
+
+
+class Corner(NamedTuple):
+    """Fits through p rows of each group."""
+
+    rows: IntArray  # (p, g)
+    Q: FloatArray  # (p, p, g), coefficient by row
+    r: FloatArray  # (n,)
+    multipliers: FloatArray  # (p, g)
+    beyond: FloatArray  # (p, g), how far these are out of their bounds
+    slope: FloatArray  # (p, g), the same in units of the coefficients
+
+    @classmethod
+    def of(cls, part: Rows, rows: IntArray, quantile: float) -> Corner:
+        Q = part.Q[:, rows]
+        r = part.b - part.along(solve_square(np.swapaxes(Q, 0, 1), part.b[rows]))
+        signs = np.where(r < 0, quantile - 1, quantile)
+        signs[rows.ravel()] = 0.0
+        multipliers = solve_square(Q, -part.products(signs))
+        beyond = np.maximum(multipliers - quantile, quantile - 1 - multipliers)
+        return cls(rows, Q, r, multipliers, beyond, beyond * np.abs(Q).sum(axis=0))
+
+
+def exchange(part: Rows, here: Corner, quantile: float) -> tuple[IntArray, IntArray]:
+    """(g,) which of the p rows leaves each group, and the row that takes its place; -1 for none."""
+    groups, leaving = np.arange(len(part.counts)), np.argmax(here.slope, axis=0)
+    away = np.zeros(here.slope.shape)
+    away[leaving, groups] = np.where(here.multipliers[leaving, groups] > quantile, -1.0, 1.0)
+    edge = solve_square(np.swapaxes(here.Q, 0, 1), away)
+    change = part.along(edge)
+    terms = Rows(np.abs(part.Q), part.b, part.counts, part.own).along(np.abs(edge))
+    change[np.abs(change) <= CANCELLED * terms] = 0.0
+    change[here.rows.ravel()] = 0.0
+    return leaving, first_level(part, here.r, change, here.beyond[leaving, groups])
 
 
 def nearest_rows(rows: Rows, theta: FloatArray) -> IntArray:
@@ -146,7 +162,7 @@ def nearest_rows(rows: Rows, theta: FloatArray) -> IntArray:
     Each is the one with the smallest residual for what it has that the ones before have not.
     """
     left, sizes = rows.Q.copy(), np.abs(rows.b - rows.along(theta)) + SMALLEST
-    starts = np.cumsum(rows.counts) - rows.counts
+    starts = rows.starts
     picked = np.empty(theta.shape, dtype=np.int64)
     for j in range(len(theta)):
         score = np.sqrt((left * left).sum(axis=0)) / sizes
@@ -162,17 +178,15 @@ def nearest_rows(rows: Rows, theta: FloatArray) -> IntArray:
     return picked
 
 
-def first_level(
-    rows: Rows, r: FloatArray, edge: FloatArray, through: IntArray, slope: FloatArray
-) -> IntArray:
-    """(g,) the row at which the sum of losses no longer falls with ``slope`` along an edge; -1 for none."""
-    change = rows.along(edge)
-    change[np.abs(change) <= CANCELLED * rows_along(rows, edge)] = 0.0
-    change[through.ravel()] = 0.0
+def first_level(rows: Rows, r: FloatArray, change: FloatArray, slope: FloatArray) -> IntArray:
+    """(g,) the row from which on the sum of losses, falling with ``slope``, no longer does; -1 for none.
+
+    Residuals r fall with ``change``; where one crosses 0 the sum falls by as much less.
+    """
     crossed = np.where(change > 0, r >= 0, (change < 0) & (r < 0))
     at = np.where(crossed, r / change, np.inf)
     found = np.full(len(rows.counts), -1)
-    starts = np.cumsum(rows.counts) - rows.counts
+    starts = rows.starts
     for members in buckets(rows.counts, CELLS):
         padded = padded_rows(starts[members], rows.counts[members])
         beyond = np.arange(padded.shape[1]) >= rows.counts[members, None]
@@ -188,11 +202,6 @@ def first_level(
     return found
 
 
-def rows_along(rows: Rows, theta: FloatArray) -> FloatArray:
-    """(n,) sum of the sizes of the terms of Q' theta."""
-    return Rows(np.abs(rows.Q), rows.b, rows.counts, rows.own).along(np.abs(theta))
-
-
 def solve_square(A: FloatArray, b: FloatArray) -> FloatArray:
     """A^-1 b of (p, p, g) and (p, g), by elimination with row pivots."""
     A, x = A.copy(), b.copy()
@@ -205,8 +214,4 @@ def solve_square(A: FloatArray, b: FloatArray) -> FloatArray:
             factor = A[i, j] / A[j, j]
             A[i] -= factor * A[j]
             x[i] -= factor * x[j]
-    for j in reversed(range(p)):
-        for m in range(j + 1, p):
-            x[j] -= A[j, m] * x[m]
-        x[j] /= A[j, j]
-    return x
+    return solved(A, x)  # which does not look below the diagonal

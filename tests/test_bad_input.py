@@ -605,6 +605,10 @@ def test_rows_are_called_as_in_the_frame(backend: str) -> None:
     frame["v"] = np.where(frame.index == 103, -1.0, 1.0)
     with pytest.raises(gbreg.WeightsError, match=r"first -1.0 at 103; set"):
         fitted(frame, backend, weights="v")
+    with pytest.raises(
+        gbreg.WeightsError, match=r"^weights Series v \(values\) must be .* first -1.0 at 103; set"
+    ):
+        fitted(frame, backend, weights=frame["v"])
 
 
 @pytest.mark.parametrize("missing", [None, NAN, pd.NA])
