@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gbreg.activeset import Rows, inverse, triangular
-from gbreg.backends._numpy_common import pairs
-from gbreg.problem import LIMITS, BoolArray, Estimates, Flag, FloatArray, IntArray, Problem
+from gbreg.estimates import Estimates, pairs
+from gbreg.problem import LIMITS, BoolArray, Flag, FloatArray, IntArray, Problem
 from gbreg.quadratic import added
 
 # Of a column, what the earlier ones leave: float64 loses as many digits as its square (Golub and Van

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from gbreg import fallback, tables
 from gbreg.accounting import RowCounts
 from gbreg.errors import SpecError
+from gbreg.estimates import Estimates
 from gbreg.fallback import Fallback
 from gbreg.fitted import Origins
-from gbreg.problem import Estimates, Flag
+from gbreg.problem import Flag
 from gbreg.spec import FitSpec, check_bool
 from gbreg.statistics import Statistics
 

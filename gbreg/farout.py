@@ -10,24 +10,14 @@ that was left out has weight 0 is one of the whole; the lesser of the two is the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
+from gbreg.estimates import DECIDED, Estimates, residuals
 from gbreg.minimizers import Rows
 from gbreg.minimum import EXACT, NORMAL, START_ROWS
-from gbreg.problem import (
-    BoolArray,
-    Estimates,
-    Flag,
-    FloatArray,
-    IntArray,
-    Loss,
-    Problem,
-    Status,
-    norm_of,
-    residuals,
-)
+from gbreg.problem import BoolArray, Flag, FloatArray, IntArray, Loss, Problem, Status
+from gbreg.ragged import norm_of
 from gbreg.sandwich import orthonormal
 
 FAR_OUT = 2e3  # times the size that 70 % of the rows do not exceed; from about 5e3 on starts are missed
@@ -178,8 +168,7 @@ def _leave_out(
 
     Where they have weight 0 the minima are of all rows. Far rows that would have another come back.
     """
-    names = ("params", "level", "resid_norm", "mad", "status", "flags", "spread", "center", "norm")
-    trial = replace(out, **{name: getattr(out, name).copy() for name in names})
+    trial = out.copied(*DECIDED, "center", "norm")
     k, counts = problem.n_predictors, np.diff(problem.offsets)
     first = out.params.shape[2] - k
     fits = np.zeros(len(groups), dtype=np.bool_)
@@ -285,6 +274,6 @@ def _take(
     out.spread[which, :, 1] = np.nan
     for q, trial in enumerate(trials):
         some = groups[taken[:, q]]
-        for name in ("params", "level", "resid_norm", "mad", "status", "flags", "spread"):
+        for name in DECIDED:
             getattr(out, name)[some, q] = getattr(trial, name)[some, q]
         out.spread[some, q, 1] = np.nan

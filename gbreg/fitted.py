@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from gbreg import quadratic
 from gbreg.columns import Numbers
+from gbreg.estimates import Estimates
 from gbreg.layout import stored_values
-from gbreg.problem import ROBUST, Estimates, FloatArray, IntArray
+from gbreg.problem import ROBUST, FloatArray, IntArray
 from gbreg.statistics import Statistics
 
 if TYPE_CHECKING:

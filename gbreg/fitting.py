@@ -12,10 +12,11 @@ from gbreg import minimizers
 from gbreg.accounting import RowCounts, added, anywhere
 from gbreg.backends import Backend
 from gbreg.columns import Numbers
+from gbreg.estimates import Estimates
 from gbreg.interrupt import Ticker
 from gbreg.layout import GroupLayout, gather
 from gbreg.losses import minimize_loss
-from gbreg.problem import ROBUST, Estimates, Flag, IntArray, Problem
+from gbreg.problem import ROBUST, Flag, IntArray, Problem
 from gbreg.result import GroupFit
 from gbreg.robust import clip_outliers
 from gbreg.rowops import RowOps

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gbreg.problem import BoolArray, FloatArray, IntArray
+from gbreg.estimates import pairs
+from gbreg.problem import SMALLEST_NORMAL, BoolArray, FloatArray, IntArray
 
 UNIT = 2.0**-53  # relative rounding error of float64
-SMALLEST = 2.0**-1022  # below, float64 loses digits
 MOST_DIGITS = 15.95  # -log10(UNIT)
 CHUNK = 4096  # groups whose matrices fit in cache
 FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is what is divided by it
@@ -165,7 +165,7 @@ def sandwich_errors(
         for j in range(p):
             root = np.hypot(root, F[:, :, :, j])
         errors = resid_norm[:, :, None] * (root * unit)
-        rows, columns = np.tril_indices(p, -1)
+        rows, columns = pairs(p)
         F = F / root[:, :, :, None]
         corr = np.zeros((*factor.shape[:2], len(rows)))
         for j in range(p):
@@ -335,7 +335,7 @@ def _gram(
 def unpacked(lower: FloatArray, p: int) -> FloatArray:
     """Correlation matrices (p, p, g) from (g, p(p-1)/2): (1,0), (2,0), (2,1), ..."""
     out = np.ones((p, p, len(lower)))
-    rows, columns = np.tril_indices(p, -1)
+    rows, columns = pairs(p)
     out[rows, columns] = out[columns, rows] = lower.T
     return out
 
@@ -393,4 +393,4 @@ def _square_over(norm: FloatArray, divisor: FloatArray) -> FloatArray:
 def _representable(values: FloatArray, exact: NDArray[np.bool_]) -> FloatArray:
     """NaN for what overflowed, or underflowed although it is not exactly zero."""
     size = np.abs(values)
-    return np.where((size == np.inf) | ((size < SMALLEST) & ~exact), np.nan, values)
+    return np.where((size == np.inf) | ((size < SMALLEST_NORMAL) & ~exact), np.nan, values)

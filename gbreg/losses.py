@@ -10,29 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from gbreg.backends import Progress
-from gbreg.backends._numpy_common import buckets, grouped_mad, padded_rows
 from gbreg.backends._ranges import map_ranges, piece_rows
 from gbreg.errors import GbregError
+from gbreg.estimates import DECIDED, Estimates, residuals
 from gbreg.farout import survive_far_rows
 from gbreg.minimum import EXACT, Minimize
-from gbreg.problem import (
-    BoolArray,
-    Estimates,
-    Flag,
-    FloatArray,
-    IntArray,
-    Loss,
-    Problem,
-    Status,
-    frozen,
-    norm_of,
-    residuals,
-)
+from gbreg.problem import BoolArray, Flag, FloatArray, IntArray, Loss, Problem, Status, frozen
+from gbreg.ragged import buckets, grouped_mad, norm_of, padded_rows
 from gbreg.sandwich import orthonormal, unit_design
 from gbreg.vertices import to_vertices
 
@@ -78,7 +66,8 @@ def minimize_loss(
         Coefficients and residuals of the minimum, and `Estimates.spread`. Saturated groups and
         perfect fits stay as they are.
     """
-    out = _copy(estimates)
+    room = np.full((*estimates.level.shape, 2), np.nan)
+    out = replace(estimates, spread=room).copied(*DECIDED, "center")
 
     def work(g0: int, g1: int) -> None:
         progress(0)
@@ -101,7 +90,7 @@ def _minimize_range(
 ) -> None:
     """`minimize_loss` in place."""
     if not drop:
-        _forget(out, out.status == Status.RANK_DEFICIENT)
+        out.blank(out.status == Status.RANK_DEFICIENT)
     settled = out.settled(drop) & (out.rank > 0)  # else there is nothing to move
 
     def find(
@@ -226,7 +215,7 @@ class _Work:
             fine = np.isfinite(numbers).all(axis=1) & ~(coarse[:, q] & (self.turn == PASSES - 1))
             beyond = groups[change_of & ~fine]
             out.status[beyond, q] = Status.OVERFLOW
-            _forget(out, (beyond, q))
+            out.blank((beyond, q))
         return coarse, found.scale * unit
 
     def _sizes(self, q: int, rows: slice | IntArray, own: IntArray, side: FloatArray) -> FloatArray:
@@ -345,19 +334,6 @@ def _alike(dropped: BoolArray, asked: BoolArray) -> Iterator[IntArray]:
         yield np.flatnonzero(asked)[which.ravel() == m]
 
 
-def _copy(estimates: Estimates) -> Estimates:
-    """With arrays that may be written to, and room for the spread."""
-    names = ("params", "level", "resid_norm", "mad", "status", "flags", "center")
-    copies = {name: getattr(estimates, name).copy() for name in names}
-    return replace(estimates, **copies, spread=np.full((*estimates.level.shape, 2), np.nan))
-
-
 def _sum(terms: FloatArray) -> FloatArray:
     """(g,) sums of (p, g) in the order of p, which numpy changes where there is one group."""
     return np.asarray(sum(terms, np.zeros(terms.shape[1])))
-
-
-def _forget(out: Estimates, which: Any) -> None:
-    """What only least squares has found of these groups and targets (an index of both)."""
-    for name in ("params", "level", "resid_norm", "mad", "spread"):
-        getattr(out, name)[which] = np.nan

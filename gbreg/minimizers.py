@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gbreg.backends import Progress
-from gbreg.backends._numpy_common import buckets, padded_rows
 from gbreg.minimum import (
     CONCENTRATED,
     DEPENDENT,
@@ -35,6 +34,7 @@ from gbreg.minimum import (
 )
 from gbreg.problem import BoolArray, FloatArray, IntArray, Loss, Problem, Status
 from gbreg.quadratic import cholesky
+from gbreg.ragged import buckets, padded_rows
 
 CELLS = 1 << 20  # padded rows sorted at once
 

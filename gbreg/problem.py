@@ -9,7 +9,7 @@ predictors, ``p`` coefficients (``k`` plus the intercept, which comes first),
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,8 @@ from gbreg.errors import GbregError
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+
+SMALLEST_NORMAL = 2.0**-1022  # below, float64 loses digits
 
 CovType = Literal["classical", "known", "HC0", "HC1", "HC2", "HC3", "cluster"]
 Spent = Callable[[int, int], None]
@@ -231,32 +233,6 @@ class Problem:
             g0 = g1
 
 
-def residuals(
-    problem: Problem, estimates: Estimates, q: int, rows: Any, groups: Any, own: IntArray
-) -> FloatArray:
-    """Of target q at these rows of these groups, which are indices; ``own`` (n,) are places in ``groups``.
-
-    Deviations from the centre lose no digits. A dropped predictor counts as 0.
-    """
-    k = problem.n_predictors
-    Z = problem.Z[rows]
-    slopes = estimates.params[groups, q, estimates.params.shape[2] - k :]
-    slopes = np.where(estimates.dropped[groups, 0], 0.0, slopes).T.copy()
-    centers = estimates.center[groups, 0].T.copy()
-    resid: FloatArray = Z[:, k + q] - estimates.level[groups, q].take(own)
-    for j in range(k):
-        resid -= slopes[j].take(own) * (Z[:, j] - centers[j].take(own))
-    return resid
-
-
-def norm_of(values: FloatArray, own: IntArray, g: int) -> FloatArray:
-    """(g,) roots of the sums of squares, which stay in the range of float64."""
-    largest = np.zeros(g)
-    np.maximum.at(largest, own, np.abs(values))
-    largest[largest == 0] = 1.0
-    return np.asarray(largest * np.sqrt(np.bincount(own, np.square(values / largest[own]), g)))
-
-
 def frozen(values: NDArray[Any]) -> NDArray[Any]:
     """A read-only C-contiguous array that owns its data (copies if it must)."""
     out = np.ascontiguousarray(values)
@@ -264,131 +240,3 @@ def frozen(values: NDArray[Any]) -> NDArray[Any]:
         out = out.copy()
     out.flags.writeable = False
     return out
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Estimates:
-    """What a backend returns. NaN where there is no number; the status says why.
-
-    Targets with the same missing rows share one factorisation, a *pattern*:
-    arrays with an ``m`` axis hold one entry per pattern, ``pattern[j]`` is the
-    one of target j, and a single `Problem` always has ``m == 1``.
-
-    Quantities are kept as roots (norms, root variances), which stay in the range of
-    float64 when the data do.
-    """
-
-    # per target
-    params: FloatArray  # (g, t, p), intercept first
-    level: FloatArray  # (g, t), fitted value at `center` as rounded; about the weighted mean of the target
-    resid_norm: FloatArray  # (g, t), sqrt(sum w r^2)
-    target_norm: FloatArray  # (g, t), sqrt(sum w (y - mean)^2), about 0 without intercept
-    mad: FloatArray  # (g, t), median(|r - median(r)|); NaN if not asked for
-    status: NDArray[np.uint8]  # (g, t), Status
-    flags: NDArray[np.uint8]  # (g, t), Flag
-    # per pattern
-    nobs: IntArray  # (g, m)
-    rank: IntArray  # (g, m), number of independent columns, intercept included; 0 if not fitted
-    wsum: FloatArray  # (g, m), sum of weights
-    log_wsum: FloatArray  # (g, m), sum of log(weights)
-    root: FloatArray  # (g, m, p), sqrt(diag((X'WX)^-1)); NaN where not estimable
-    corr: FloatArray  # (g, m, p(p-1)/2), correlations of coefficients: (1,0), (2,0), (2,1), ...
-    center: FloatArray  # (g, m, k), weighted means of the stored predictors (0 without intercept)
-    norm: FloatArray  # (g, m, k), sqrt(sum w (x - center)^2); NaN if out of range
-    xcorr: FloatArray  # (g, m, k(k-1)/2), x_i'Wx_j / (norm_i norm_j), same order as corr
-    pivot: FloatArray  # (g, m), smallest relative pivot of the independent predictors (1 if k == 0)
-    dropped: BoolArray  # (g, m, k), predictor is a combination of the earlier ones
-    pattern: IntArray  # (t,)
-    # per target; (g, t, 0) unless asked for
-    sandwich: FloatArray  # (g, t, p p), factor of the robust covariance as `gbreg.sandwich` gives it
-    limit: FloatArray  # (g, t, 1), of sqrt(w) |r|, beyond which rows were set aside; inf for none
-    spread: FloatArray  # (g, t, 2), of another loss than squares: scale, and what errors are multiples of
-    freedom: FloatArray  # (g, t, 1), degrees of freedom of the coefficients, where these are not `rank`
-
-    @classmethod
-    def empty(cls, g: int, k: int, t: int, intercept: bool) -> Estimates:
-        """Room for one problem: NaN everywhere, status ``no_data``."""
-        p = k + intercept
-
-        def nan(*shape: int) -> FloatArray:
-            return np.full((g, *shape), np.nan)
-
-        return cls(
-            params=nan(t, p),
-            level=nan(t),
-            resid_norm=nan(t),
-            target_norm=nan(t),
-            mad=nan(t),
-            status=np.full((g, t), Status.NO_DATA, dtype=np.uint8),
-            flags=np.zeros((g, t), dtype=np.uint8),
-            nobs=np.zeros((g, 1), dtype=np.int64),
-            rank=np.zeros((g, 1), dtype=np.int64),
-            wsum=nan(1),
-            log_wsum=nan(1),
-            root=nan(1, p),
-            corr=nan(1, p * (p - 1) // 2),
-            center=nan(1, k),
-            norm=nan(1, k),
-            xcorr=nan(1, k * (k - 1) // 2),
-            pivot=nan(1),
-            dropped=np.zeros((g, 1, k), dtype=np.bool_),
-            pattern=np.zeros(t, dtype=np.int64),
-            sandwich=np.empty((g, t, 0)),
-            limit=np.empty((g, t, 0)),
-            spread=np.empty((g, t, 0)),
-            freedom=np.empty((g, t, 0)),
-        )
-
-    def view(self, g0: int, g1: int) -> Estimates:
-        """What belongs to groups g0:g1, without a copy."""
-        arrays = {f.name: getattr(self, f.name)[g0:g1] for f in fields(self) if f.name != "pattern"}
-        return Estimates(**arrays, pattern=self.pattern)
-
-    def of_groups(self, groups: IntArray) -> Estimates:
-        """Copies of what belongs to some groups."""
-        arrays = {f.name: getattr(self, f.name)[groups] for f in fields(self) if f.name != "pattern"}
-        return Estimates(**arrays, pattern=self.pattern)
-
-    def put_groups(self, groups: IntArray, part: Estimates) -> None:
-        """Estimates of some groups in the place of those they had; the arrays have to be writable."""
-        for field in fields(self):
-            if field.name != "pattern":
-                getattr(self, field.name)[groups] = getattr(part, field.name)
-
-    def settled(self, drop: bool) -> BoolArray:
-        """(g, t) whether residuals have a scale; with ``drop`` also where predictors were left out."""
-        fine: BoolArray = self.status == Status.OK
-        if drop:
-            fine |= self.status == Status.RANK_DEFICIENT
-        return fine
-
-    @classmethod
-    def stack_groups(cls, parts: Sequence[Estimates]) -> Estimates:
-        """Consecutive group ranges of one problem, put back together."""
-        arrays = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in fields(cls)
-            if field.name != "pattern"
-        }
-        return cls(**arrays, pattern=parts[0].pattern)
-
-    @classmethod
-    def join_targets(cls, parts: Sequence[Estimates], targets: Sequence[Sequence[int]]) -> Estimates:
-        """Problems that share their groups; part i holds targets ``targets[i]`` of the call."""
-        if len(parts) == 1:
-            return parts[0]
-        order = np.argsort(np.concatenate([np.asarray(ts, dtype=np.int64) for ts in targets]))
-        pattern = np.repeat(np.arange(len(parts)), [len(ts) for ts in targets])[order]
-        arrays = {}
-        for field in fields(cls):
-            if field.name == "pattern":
-                continue
-            joined = np.concatenate([getattr(part, field.name) for part in parts], axis=1)
-            arrays[field.name] = joined[:, order] if field.name in PER_TARGET else joined
-        return cls(**arrays, pattern=pattern)
-
-
-PER_TARGET = frozenset(
-    {"params", "level", "resid_norm", "target_norm", "mad", "status", "flags"}
-    | {"sandwich", "limit", "spread", "freedom"}
-)

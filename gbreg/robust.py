@@ -9,18 +9,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pandas as pd
 
+from gbreg.estimates import PER_TARGET, Estimates, residuals
 from gbreg.minimum import NORMAL
-from gbreg.problem import (
-    PER_TARGET,
-    BoolArray,
-    Estimates,
-    Flag,
-    FloatArray,
-    IntArray,
-    Problem,
-    Status,
-    residuals,
-)
+from gbreg.problem import BoolArray, Flag, FloatArray, IntArray, Problem, Status
 from gbreg.rows import Pattern
 
 Fit = Callable[[Problem], Estimates]

@@ -14,18 +14,9 @@ import pandas as pd
 
 from gbreg.backends import Progress
 from gbreg.backends._ranges import map_ranges, piece_rows
+from gbreg.estimates import Estimates, residuals
 from gbreg.inference import complement, sandwich_errors
-from gbreg.problem import (
-    BoolArray,
-    CovType,
-    Estimates,
-    Flag,
-    FloatArray,
-    IntArray,
-    Problem,
-    Status,
-    residuals,
-)
+from gbreg.problem import BoolArray, CovType, Flag, FloatArray, IntArray, Problem, Status
 from gbreg.quadratic import cholesky
 from gbreg.rows import Pattern
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +12,11 @@ from numpy.typing import NDArray
 from gbreg import doubledouble as dd
 from gbreg.activeset import bounded_least_squares, dense, inverse, solved
 from gbreg.augmented import BLUR, Design, describe, make_design
-from gbreg.backends._numpy_common import SMALLEST_NORMAL, grouped_mad
+from gbreg.estimates import PER_TARGET, Estimates, residuals
 from gbreg.inference import FULL
-from gbreg.problem import (
-    LIMITS,
-    PER_TARGET,
-    BoolArray,
-    Estimates,
-    Flag,
-    FloatArray,
-    Problem,
-    Status,
-    frozen,
-    residuals,
-)
+from gbreg.problem import LIMITS, SMALLEST_NORMAL, BoolArray, Flag, FloatArray, Problem, Status, frozen
 from gbreg.quadratic import added
+from gbreg.ragged import grouped_mad
 from gbreg.spec import FitSpec
 
 CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
@@ -55,8 +45,7 @@ def shrink(
     progress : callable
         Called with 0 between pieces of work; may raise.
     """
-    arrays = {f.name: np.array(getattr(estimates, f.name)) for f in fields(Estimates)}
-    made = replace(Estimates(**arrays), freedom=np.full((*estimates.status.shape, 1), np.nan))
+    made = replace(estimates.copied(), freedom=np.full((*estimates.status.shape, 1), np.nan))
     wanted = np.asarray(np.isin(made.status, FITTED))
     if spec.penalised:
         gone, unknown = _undetermined(problem, estimates, spec, fit)
@@ -344,6 +333,6 @@ def _settle(
 
 def _forget(made: Estimates, which: BoolArray, status: Status) -> None:
     """Leave no numbers to these groups and targets (g, t), and say why."""
-    for name in ("params", "level", "resid_norm", "target_norm", "mad", "freedom"):
-        getattr(made, name)[which] = np.nan
+    made.blank(which)
+    made.target_norm[which] = np.nan
     made.status[which] = status

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gbreg import inference, quadratic
-from gbreg.problem import ROBUST, BoolArray, CovType, Estimates, Flag, FloatArray, IntArray, Status
+from gbreg.estimates import Estimates
+from gbreg.problem import ROBUST, BoolArray, CovType, Flag, FloatArray, IntArray, Status
 
 
 def of_repeated_rows(estimates: Estimates, counts: IntArray, n_free: int) -> Estimates:

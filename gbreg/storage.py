@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from gbreg.accounting import RowCounts
 from gbreg.columns import Column
 from gbreg.errors import GbregError, MissingExtraError, SpecError
+from gbreg.estimates import Estimates
 from gbreg.fallback import attach, parent_names
-from gbreg.problem import Estimates, FitOptions, Loss
+from gbreg.problem import FitOptions, Loss
 from gbreg.spec import FitSpec, Grouping, Unkept
 
 if TYPE_CHECKING:

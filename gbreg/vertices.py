@@ -16,10 +16,10 @@ import numpy as np
 
 from gbreg.activeset import solved
 from gbreg.backends import Progress
-from gbreg.backends._numpy_common import buckets, padded_rows
 from gbreg.minimizers import CELLS, Rows
 from gbreg.minimum import GAP, ROUNDING, SEED, Minimum
 from gbreg.problem import BoolArray, FloatArray, IntArray, Loss, Problem, Status
+from gbreg.ragged import buckets, padded_rows
 
 NUDGES = (1e-13, 1e-11, 1e-9)  # of targets, so that no rows tie: steps of length 0 could go round in circles
 SLOPE = 1e-11  # of the sum of losses along an edge, that is none

@@ -11,7 +11,8 @@ import pytest
 from oracle import digits, root, weighted_least_squares, worst
 
 from gbreg.backends import get_backend
-from gbreg.problem import Estimates, FitOptions, Flag, Problem, Status, frozen
+from gbreg.estimates import Estimates
+from gbreg.problem import FitOptions, Flag, Problem, Status, frozen
 
 Group = tuple[np.ndarray, np.ndarray, np.ndarray]
 

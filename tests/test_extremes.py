@@ -16,7 +16,8 @@ import pytest
 from oracle import Answer, real, root, weighted_least_squares
 from test_agreement import fit, problem_of
 
-from gbreg.problem import Estimates, FitOptions, Flag, Status
+from gbreg.estimates import Estimates
+from gbreg.problem import FitOptions, Flag, Status
 
 MAX = np.finfo(float).max
 LEAST = 5e-324

@@ -28,7 +28,8 @@ import gbreg
 from gbreg import interrupt, regression
 from gbreg.backends import _numba, _ranges, _rowops
 from gbreg.backends._numpy import NumpyBackend
-from gbreg.problem import Estimates, FitOptions, Problem
+from gbreg.estimates import Estimates
+from gbreg.problem import FitOptions, Problem
 
 CALL = {"by": "g", "linear": ["x"], "targets": ["y"]}
 PROMPT = 0.5  # seconds from Ctrl-C to the caller: a promise

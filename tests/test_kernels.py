@@ -18,7 +18,8 @@ from gbreg._jit import compiled  # noqa: F401  (for REFERENCES)
 from gbreg.backends import _numba
 from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._packed import FastScratch, Run, as_token, quiet
-from gbreg.problem import Estimates, FitOptions, Flag, Problem, Status, frozen
+from gbreg.estimates import Estimates
+from gbreg.problem import FitOptions, Flag, Problem, Status, frozen
 
 
 def no_progress(rows: int) -> None:

@@ -15,7 +15,7 @@ from thorough import examples
 import gbreg
 from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._numpy import NumpyBackend
-from gbreg.problem import Estimates
+from gbreg.estimates import Estimates
 
 pytestmark = pytest.mark.filterwarnings("ignore::gbreg.errors.GbregWarning")
 

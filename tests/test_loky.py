@@ -27,7 +27,8 @@ from gbreg import errors
 from gbreg.backends import _loky
 from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._ranges import cores
-from gbreg.problem import Estimates, FitOptions, Problem, frozen
+from gbreg.estimates import Estimates
+from gbreg.problem import FitOptions, Problem, frozen
 
 ERRORS = [thing for _, thing in inspect.getmembers(errors, inspect.isclass) if issubclass(thing, Exception)]
 OPTIONS = [{}, {"precision": "extended"}, {"mad": False}]

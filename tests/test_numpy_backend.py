@@ -17,8 +17,9 @@ from oracle import Answer, digits, root, weighted_least_squares, worst
 from gbreg.backends import Backend, get_backend
 from gbreg.backends._numpy import NumpyBackend, fit_range, inverse, moments, with_intercept
 from gbreg.backends._numpy import _rows as rows_of
-from gbreg.backends._numpy_common import buckets, grouped_mad
-from gbreg.problem import Estimates, FitOptions, Flag, Problem, Status, frozen
+from gbreg.estimates import Estimates
+from gbreg.problem import FitOptions, Flag, Problem, Status, frozen
+from gbreg.ragged import buckets, grouped_mad
 
 NIST = Path(__file__).parent / "data" / "nist"
 STRD = json.loads((NIST / "strd.json").read_text())

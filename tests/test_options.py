@@ -32,7 +32,8 @@ from gbreg import (
 from gbreg.accessor import GbregAccessor
 from gbreg.backends import Progress
 from gbreg.backends._numpy import NumpyBackend
-from gbreg.problem import Estimates, FitOptions, Problem
+from gbreg.estimates import Estimates
+from gbreg.problem import FitOptions, Problem
 
 ROOT = Path(gbreg.__file__).parent.parent
 CALL: dict[str, Any] = {"by": "g", "linear": ["x", "z"], "targets": ["u", "v"]}

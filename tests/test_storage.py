@@ -15,7 +15,7 @@ import pytest
 
 import gbreg
 from gbreg.accounting import RowCounts
-from gbreg.problem import Estimates
+from gbreg.estimates import Estimates
 
 pq = pytest.importorskip("pyarrow.parquet")
 N = 60

@@ -13,7 +13,8 @@ from numbers import Integral
 from typing import Protocol, runtime_checkable
 
 from gbreg.errors import MissingExtraError, SpecError
-from gbreg.problem import Estimates, FitOptions, Problem
+from gbreg.estimates import Estimates
+from gbreg.problem import FitOptions, Problem
 from gbreg.suggest import nearest
 
 # Called with the number of rows finished since the last call, between pieces of

@@ -24,8 +24,9 @@ from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._ranges import cores
 from gbreg.backends._rowops import CompiledRows
 from gbreg.errors import GbregWorkerError
+from gbreg.estimates import Estimates
 from gbreg.minimum import Minimum
-from gbreg.problem import Estimates, FitOptions, Loss, Problem
+from gbreg.problem import FitOptions, Loss, Problem
 
 A = TypeVar("A")
 T = TypeVar("T")

@@ -25,8 +25,9 @@ from gbreg.backends._packed import (
 )
 from gbreg.backends._ranges import map_ranges, piece_rows, run_tasks, threads_for
 from gbreg.backends._rowops import CompiledRows
+from gbreg.estimates import Estimates
 from gbreg.minimum import START_ROWS, Minimum, draws
-from gbreg.problem import Estimates, FitOptions, IntArray, Loss, Problem
+from gbreg.problem import FitOptions, IntArray, Loss, Problem
 from gbreg.rowops import Unsorted
 
 RANGE_ROWS = 1 << 16  # rows between two chances to stop, if all are sorted

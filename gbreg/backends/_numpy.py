@@ -14,20 +14,14 @@ import numpy as np
 
 from gbreg import doubledouble as dd
 from gbreg.backends import Progress
-from gbreg.backends._numpy_common import (
-    PER_PATTERN,
-    PER_TARGET,
-    SMALLEST_NORMAL,
-    correlations,
-    grouped_mad,
-    settle,
-)
+from gbreg.backends._numpy_common import correlations, settle
 from gbreg.backends._numpy_extended import fit_extended
 from gbreg.backends._ranges import cores, map_ranges
+from gbreg.estimates import PER_PATTERN, PER_TARGET, Estimates
 from gbreg.problem import (
     LIMITS,
+    SMALLEST_NORMAL,
     BoolArray,
-    Estimates,
     FitOptions,
     Flag,
     FloatArray,
@@ -35,6 +29,7 @@ from gbreg.problem import (
     Problem,
     Status,
 )
+from gbreg.ragged import grouped_mad
 
 ROWS = 2**17  # per range
 
@@ -125,8 +120,7 @@ def fit_range(problem: Problem, g0: int, g1: int, options: FitOptions) -> Estima
     if fitted.any():
         with np.errstate(all="ignore"):
             part = fit_groups(_rows(problem, g0, g1, counts, fitted), options)
-        for name in PER_TARGET + PER_PATTERN:
-            getattr(out, name)[fitted] = getattr(part, name)
+        out.put_groups(fitted, part)
     return out
 
 

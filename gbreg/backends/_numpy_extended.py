@@ -15,22 +15,18 @@ import numpy as np
 
 from gbreg import doubledouble as dd
 from gbreg.backends._numpy_common import (
-    PER_PATTERN,
-    PER_TARGET,
-    SMALLEST_NORMAL,
     backward,
-    buckets,
     cancelled,
     combination,
     correlations,
     forget,
     forward,
-    padded_mad,
-    padded_rows,
     settle,
 )
 from gbreg.doubledouble import DD
-from gbreg.problem import LIMITS, BoolArray, Estimates, FitOptions, Flag, FloatArray, IntArray
+from gbreg.estimates import Estimates
+from gbreg.problem import LIMITS, SMALLEST_NORMAL, BoolArray, FitOptions, Flag, FloatArray, IntArray
+from gbreg.ragged import buckets, padded_mad, padded_rows
 
 SMALLEST_ROOT = 2.0**-1030  # of a variance: 13 digits are left
 CELLS = 1 << 18  # padded values per chunk, over all columns: a chunk stays in cache
@@ -98,8 +94,7 @@ def fit_extended(
         weights = np.where(np.arange(rows.shape[1]) < n[:, None], w[rows], 0.0)
         shift = None if origin is None else origin[members]
         part = _fit_padded(np.concatenate([X[:, rows], Y[:, rows]]), weights, n, shift, k, options)
-        for name in PER_TARGET + PER_PATTERN:
-            getattr(out, name)[members] = getattr(part, name)
+        out.put_groups(members, part)
     return out
 
 

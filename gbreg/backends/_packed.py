@@ -12,8 +12,9 @@ import numpy as np
 from gbreg import extended_kernels, kernels, loss_kernels, quantile_kernels, reweight_kernels
 from gbreg._lanes import LANES
 from gbreg.backends import Progress
+from gbreg.estimates import Estimates
 from gbreg.kernels import SHORT
-from gbreg.problem import LIMITS, Estimates, FitOptions, FloatArray, IntArray, Problem
+from gbreg.problem import LIMITS, FitOptions, FloatArray, IntArray, Problem
 
 LONG_ROWS = 1 << 18  # longer groups are summed in blocks, which several threads share
 LONG_EXTENDED_ROWS = 1 << 16  # the same on the extended path, which is slower
