@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from gbreg.backends._ranges import map_ranges, piece_rows
 from gbreg.errors import GbregError
 from gbreg.estimates import DECIDED, Estimates, residuals
 from gbreg.farout import survive_far_rows
-from gbreg.minimum import EXACT, Minimize
+from gbreg.minimum import EXACT, Minimize, Minimum
 from gbreg.problem import BoolArray, Flag, FloatArray, IntArray, Loss, Problem, Status, frozen
 from gbreg.ragged import buckets, grouped_mad, norm_of, padded_rows
 from gbreg.sandwich import orthonormal, unit_design
@@ -116,6 +117,19 @@ def _minimize_range(
     out.flags[none] |= np.uint8(Flag.NO_ROBUST_ERRORS)
 
 
+class _Design(NamedTuple):
+    """Rows of the groups in the units in which a loss is minimised, and the way back."""
+
+    rows: slice | IntArray  # of the problem
+    own: IntArray  # (n,)
+    sizes: IntArray  # (g,)
+    side: FloatArray  # (n,), sqrt(w)
+    near: FloatArray  # (n,), the same, but 0 for the rows that are away
+    kept: IntArray  # (k',), the independent predictors
+    standard: Problem  # orthonormal columns, residuals over their unit, weights of 1
+    inverse: FloatArray  # (p, p, g), makes coefficients of unit columns of those of orthonormal ones
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
     """Groups with the same independent predictors, and what is asked for of their targets."""
@@ -135,9 +149,21 @@ class _Work:
         A value far off, 1e20 say where others are near 1, leaves its rounding in the residuals of
         least squares. Those of the first minimum are free of it, and are the start of a second pass.
         """
-        problem, out, groups, unit = self.problem, self.out, self.groups, self.unit
-        k, t = problem.n_predictors, problem.n_targets
-        first = out.params.shape[2] - k
+        design = self._design()
+        found = minimize(design.standard, self.loss, progress, self.turn > 0)
+        if found.theta.shape != (*self.asked.shape, design.standard.n_predictors):
+            raise GbregError(f"the backend returned coefficients of shape {found.theta.shape}")
+        if self.loss.name == "absolute":
+            found = to_vertices(design.standard, self.loss, found, progress)
+        still = (self.out.flags[self.groups] & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
+        moved, coarse = self.asked & ~still, np.zeros(self.asked.shape, dtype=np.bool_)
+        for q in range(self.problem.n_targets):
+            self._move(design, q, np.where(moved[:, q], found.theta[:, q].T, 0.0))
+            coarse[:, q] = self._settle(design, q, found, moved[:, q], mad)
+        return coarse, found.scale * self.unit
+
+    def _design(self) -> _Design:
+        problem, out, groups = self.problem, self.out, self.groups
         rows, own = problem.rows_at(groups)
         sizes = np.diff(problem.offsets)[groups]
         offsets = frozen(np.concatenate(([0], np.cumsum(sizes))))
@@ -148,75 +174,75 @@ class _Work:
             away = self.away[rows]
             columns, near = [np.where(away, 0.0, column) for column in columns], np.where(away, 0.0, side)
         Q, inverse = orthonormal(columns, own, len(groups))
-        B = [side * residuals(problem, out, q, rows, groups, own) / unit[own, q] for q in range(t)]
         far = max(FAR, 10 * self.loss.tuning)
-        B = [np.clip(b, -far, far) for b in B]  # a row so far off pulls no more if it is farther
-        if self.away is not None:
-            B = [np.where(away, far, b) for b in B]
+        B = []
+        for q in range(problem.n_targets):
+            b = side * residuals(problem, out, q, rows, groups, own) / self.unit[own, q]
+            b = np.clip(b, -far, far)  # a row so far off pulls no more if it is farther
+            B.append(b if self.away is None else np.where(away, far, b))
         Z = np.stack([*Q, *B, np.ones(len(own))], axis=1)
         Z.flags.writeable = False
-        p = len(Q)
-        del columns, Q, B  # as large as Z
-        standard = Problem(Z, offsets, p)
-        found = minimize(standard, self.loss, progress, self.turn > 0)
-        if found.theta.shape != (len(groups), t, p):
-            raise GbregError(f"the backend returned coefficients of shape {found.theta.shape}")
-        if self.loss.name == "absolute":
-            found = to_vertices(standard, self.loss, found, progress)
-        still = (out.flags[groups] & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
-        perfect = (out.flags[groups] & Flag.PERFECT_FIT) > 0
-        moved, coarse = self.asked & ~still, np.zeros(self.asked.shape, dtype=np.bool_)
+        return _Design(rows, own, sizes, side, near, kept, Problem(Z, offsets, len(Q)), inverse)
+
+    def _move(self, design: _Design, q: int, theta: FloatArray) -> None:
+        """Add what was found to the coefficients of a target: (p, g), 0 where they stay as they are."""
+        problem, out, groups, kept = self.problem, self.out, self.groups, design.kept
+        first = out.params.shape[2] - problem.n_predictors
+        change = np.array([_sum(row * theta) for row in design.inverse]) * self.unit[:, q]
+        slopes = change[first:] / out.norm[groups[:, None], 0, kept].T
+        out.params[groups[:, None], q, first + kept] += slopes.T
+        if not first:
+            return
+        out.level[groups, q] += change[0] / np.sqrt(out.wsum[groups, 0])
+        # The constant is made anew: what was there may be large, and cancel.
         center = out.center[groups[:, None], 0, kept].T
         if problem.origin is not None:
             center = center + problem.origin[groups[:, None], kept].T
-        for q in range(t):
-            theta = np.where(moved[:, q], found.theta[:, q].T, 0.0)  # (p, g)
-            change = np.array([_sum(inverse[j] * theta) for j in range(p)]) * unit[:, q]
-            slopes = change[first:] / out.norm[groups[:, None], 0, kept].T
-            if first:
-                level = change[0] / np.sqrt(out.wsum[groups, 0])
-                out.level[groups, q] += level
-            out.params[groups[:, None], q, first + kept] += slopes.T
-            if first:  # anew: what was there may be large, and cancel
-                b = out.params[groups[:, None], q, first + kept].T
-                constant = out.level[groups, q] - _sum(b * center)
-                if problem.origin is not None:
-                    constant += problem.origin[groups, k + q]
-                changed = theta.any(axis=0)
-                out.params[groups[changed], q, 0] = constant[changed]
-            resid = residuals(problem, out, q, rows, groups, own)
-            scaled = side * resid / unit[own, q]
-            scale, change_of = found.scale[:, q], moved[:, q]
-            exact = change_of & ((scale < COARSE) | (self.turn > 0))
-            if exact.any():
-                coarse[:, q] = change_of & (scale < COARSE)
-                nothing = np.bincount(own, problem.Z[rows, k + q] == 0, len(groups)) > sizes / 2  # no size
-                rounding = scale * unit[:, q] <= EXACT * self._sizes(q, rows, own, near)
-                exact &= rounding | (nothing & (scale < COARSE))
-                coarse[exact, q] = False
-            deviation = out.target_norm[groups, q] / unit[:, q] / np.sqrt(sizes)
-            error = error_of_loss(self.loss, scaled, own, scale, deviation, sizes, p)
-            spread = np.stack([scale, error], axis=1) * unit[:, [q]]
-            spread[~np.isfinite(spread)] = np.nan
-            spread[exact | (self.asked[:, q] & perfect[:, q])] = 0.0, np.nan  # of rounding noise
-            asked = groups[self.asked[:, q]]
-            out.spread[asked, q] = spread[self.asked[:, q]]
-            size = norm_of(scaled, own, len(groups)) * unit[:, q]
-            out.resid_norm[groups[change_of], q] = size[change_of]
-            if mad:
-                deviations = grouped_mad(resid[None], offsets[:-1], sizes)[0]
-                out.mad[groups[change_of], q] = deviations[change_of]
-            out.flags[groups[exact], q] |= np.uint8(Flag.PERFECT_FIT)
-            good = Status.OK if len(kept) == k else Status.RANK_DEFICIENT
-            ended = np.where(found.status[:, q] == Status.OK, good, Status.NOT_CONVERGED)
-            out.status[groups[change_of], q] = ended[change_of]
-            own_terms = [*range(first), *(first + kept)]
-            numbers = np.column_stack([out.params[groups[:, None], q, own_terms], spread[:, 0], size])
-            fine = np.isfinite(numbers).all(axis=1) & ~(coarse[:, q] & (self.turn == PASSES - 1))
-            beyond = groups[change_of & ~fine]
-            out.status[beyond, q] = Status.OVERFLOW
-            out.blank((beyond, q))
-        return coarse, found.scale * unit
+        b = out.params[groups[:, None], q, first + kept].T
+        constant = out.level[groups, q] - _sum(b * center)
+        if problem.origin is not None:
+            constant += problem.origin[groups, problem.n_predictors + q]
+        changed = theta.any(axis=0)
+        out.params[groups[changed], q, 0] = constant[changed]
+
+    def _settle(self, design: _Design, q: int, found: Minimum, moved: BoolArray, mad: bool) -> BoolArray:
+        """Write what follows from the coefficients of a target; (g,) whether they need another pass."""
+        problem, out, groups, unit = self.problem, self.out, self.groups, self.unit[:, q]
+        rows, own, sizes, kept = design.rows, design.own, design.sizes, design.kept
+        first = out.params.shape[2] - problem.n_predictors
+        resid = residuals(problem, out, q, rows, groups, own)
+        scaled, scale = design.side * resid / unit[own], found.scale[:, q]
+        coarse = moved & (scale < COARSE)
+        exact = moved & ((scale < COARSE) | (self.turn > 0))
+        if exact.any():
+            zeros = np.bincount(own, problem.Z[rows, problem.n_predictors + q] == 0, len(groups))
+            nothing = zeros > sizes / 2  # the target has no size
+            rounding = scale * unit <= EXACT * self._sizes(q, rows, own, design.near)
+            exact &= rounding | (nothing & (scale < COARSE))
+            coarse &= ~exact
+        deviation = out.target_norm[groups, q] / unit / np.sqrt(sizes)
+        error = error_of_loss(self.loss, scaled, own, scale, deviation, sizes, design.standard.n_predictors)
+        spread = np.stack([scale, error], axis=1) * unit[:, None]
+        spread[~np.isfinite(spread)] = np.nan
+        perfect = (out.flags[groups, q] & Flag.PERFECT_FIT) > 0
+        spread[exact | (self.asked[:, q] & perfect)] = 0.0, np.nan  # of rounding noise
+        out.spread[groups[self.asked[:, q]], q] = spread[self.asked[:, q]]
+        size = norm_of(scaled, own, len(groups)) * unit
+        out.resid_norm[groups[moved], q] = size[moved]
+        if mad:
+            deviations = grouped_mad(resid[None], design.standard.offsets[:-1], sizes)[0]
+            out.mad[groups[moved], q] = deviations[moved]
+        out.flags[groups[exact], q] |= np.uint8(Flag.PERFECT_FIT)
+        good = Status.OK if len(kept) == problem.n_predictors else Status.RANK_DEFICIENT
+        ended = np.where(found.status[:, q] == Status.OK, good, Status.NOT_CONVERGED)
+        out.status[groups[moved], q] = ended[moved]
+        own_terms = [*range(first), *(first + kept)]
+        numbers = np.column_stack([out.params[groups[:, None], q, own_terms], spread[:, 0], size])
+        fine = np.isfinite(numbers).all(axis=1) & ~(coarse & (self.turn == PASSES - 1))
+        beyond = groups[moved & ~fine]
+        out.status[beyond, q] = Status.OVERFLOW
+        out.blank((beyond, q))
+        return coarse
 
     def _sizes(self, q: int, rows: slice | IntArray, own: IntArray, side: FloatArray) -> FloatArray:
         """(g,) mean size of the terms whose sum the target is."""
