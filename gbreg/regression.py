@@ -309,16 +309,36 @@ def fit(
         raise SpecError("clip_iterations= needs clip=, the number of standard deviations kept")
     check_bool("progress", progress)
     engine = get_backend(backend, n_jobs)
-    ops = getattr(engine, "rows", NUMPY)
     known = grouping.labels if layout is None else layout.keys.names
     if fallback is not None and known is not None:  # else what is wrong is found with the keys
         read_fallback(fallback, known)
     check_names(frame, spec, weights, where, groups, keys=layout is None)
     data = Data.read(frame, spec, weights, where, groups)
+    result = _run(frame, data, layout or grouping, spec, engine, fallback, progress)
+    if on_collinear == "raise":
+        for one in (result, *result.parents.values()):
+            raise_if_collinear(one)
+    troubles = [failures(result), "" if layout else wide_floats(result.keys)]
+    if any(troubles):
+        warn("; ".join(filter(None, troubles)))
+    return result
+
+
+def _run(
+    frame: pd.DataFrame,
+    data: Data,
+    groups: GroupLayout | Grouping,
+    spec: FitSpec,
+    engine: Backend,
+    fallback: Any,
+    progress: bool,
+) -> GroupFit:
+    """Group the rows unless they are, fit them and their parents; Ctrl-C ends it."""
+    ops = getattr(engine, "rows", NUMPY)
     with ticker(progress, len(frame)) as tick:
 
         def work() -> GroupFit:
-            rows = layout or make_layout(frame, grouping, ops)
+            rows = groups if isinstance(groups, GroupLayout) else make_layout(frame, groups, ops)
             parents = () if fallback is None else read_fallback(fallback, rows.keys.names)
             tick.expect(len(parents) * len(frame))
             fit = fit_rows(data, rows, spec, engine, ops, tick)
@@ -332,14 +352,7 @@ def fit(
         again_over_rows = spec.robust or spec.cov_type in ROBUST
         few = INTERRUPTIBLE_PASSES_ROWS if again_over_rows else INTERRUPTIBLE_ROWS
         shared = len(frame) >= few or getattr(engine, "n_jobs", None) not in (None, 1)
-        result = interruptible(one_pool()(work), tick) if shared else work()
-    if on_collinear == "raise":
-        for one in (result, *result.parents.values()):
-            raise_if_collinear(one)
-    troubles = [failures(result), "" if layout else wide_floats(result.keys)]
-    if any(troubles):
-        warn("; ".join(filter(None, troubles)))
-    return result
+        return interruptible(one_pool()(work), tick) if shared else work()
 
 
 def group(
