@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg.errors import ColumnError, DTypeError, SpecError
-from gbreg.problem import BoolArray, FloatArray
+from gbreg.problem import BoolArray, FloatArray, IntArray
 from gbreg.suggest import nearest
 
 EXPRESSION: Any = getattr(pd.api.typing, "Expression", ())  # pandas.col came with pandas 3
@@ -316,7 +316,9 @@ def _expression(frame: pd.DataFrame, expression: Any, role: str) -> Any:
 def _on_rows(value: Any, frame: pd.DataFrame, what: str, kinds: str = "biuf") -> Numbers:
     """Numbers of a Series (aligned by index), an array (by length) or a scalar, one per row."""
     if isinstance(value, pd.Series):
-        return _aligned(_numbers(value, what, kinds), value.index, frame.index, what)
+        numbers = _numbers(value, what, kinds)
+        rows = places(value.index, frame.index, what)
+        return numbers if rows is None else numbers.take(rows)
     if isinstance(value, ARRAYS) and value.ndim == 1:
         value = pd.Series(value)
     elif not isinstance(value, pd.DataFrame):
@@ -335,15 +337,22 @@ def _on_rows(value: Any, frame: pd.DataFrame, what: str, kinds: str = "biuf") ->
     return _numbers(value, what, kinds)
 
 
-def _aligned(numbers: Numbers, own: pd.Index[Any], index: pd.Index[Any], what: str) -> Numbers:
+def places(own: pd.Index[Any], index: pd.Index[Any], what: str) -> IntArray | None:
+    """Position (n,) in a Series' index of each label of the frame's, -1 for none; None if they are equal.
+
+    Raises
+    ------
+    SpecError
+        Labels repeat, or none is shared.
+    """
     if own is index or own.equals(index):
-        return numbers
+        return None
     if not own.is_unique:
         raise SpecError(f"{what} cannot be aligned with the frame: its index differs and has duplicates")
-    rows = own.get_indexer(index)
+    rows: IntArray = own.get_indexer(index).astype(np.int64, copy=False)
     if len(rows) and (rows < 0).all():
         raise SpecError(f"{what} shares no index label with the frame; for values by position pass an array")
-    return numbers.take(rows)
+    return rows
 
 
 def _numbers(values: Any, what: str, kinds: str) -> Numbers:

@@ -17,7 +17,7 @@ import pandas as pd
 from pandas.api.typing import DataFrameGroupBy
 
 from gbreg import distinct
-from gbreg.columns import EXPRESSION, check_labels, column_at, is_label, is_label_list
+from gbreg.columns import EXPRESSION, check_labels, column_at, is_label, is_label_list, places
 from gbreg.distinct import Keys
 from gbreg.errors import ColumnError, DTypeError, GbregError, SpecError, warn
 from gbreg.numbering import Groups, find_digits, mixed_radix
@@ -182,12 +182,7 @@ def _check_values(frame: pd.DataFrame, item: Any) -> None:
     """Row-aligned keys and code."""
     kind = type(item).__name__
     if isinstance(item, pd.Series):
-        if not item.index.is_unique and not item.index.equals(frame.index):
-            raise SpecError("a Series in by= cannot be aligned: its index differs and has duplicates")
-        if len(frame) and not (item.index.equals(frame.index) or item.index.isin(frame.index).any()):
-            raise SpecError(
-                "a Series in by= shares no index label with the frame; for values by position pass an array"
-            )
+        places(item.index, frame.index, "a Series in by=")
     elif isinstance(item, np.ma.MaskedArray):
         raise SpecError("a masked array in by= would lose its mask; make a Series of it: pandas.Series(...)")
     elif isinstance(item, (list, np.ndarray, pd.Index, pd.api.extensions.ExtensionArray)):

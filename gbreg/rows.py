@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gbreg.accounting import nowhere
-from gbreg.columns import ARRAYS, Column, Numbers, evaluate, read_columns, read_mask, read_weights
+from gbreg.columns import ARRAYS, Column, Numbers, evaluate, places, read_columns, read_mask, read_weights
 from gbreg.errors import MissingDataError, SpecError, WeightsError
 from gbreg.layout import GroupLayout
 from gbreg.problem import BoolArray, FloatArray, IntArray, Problem
@@ -50,15 +50,7 @@ def read_clusters(frame: pd.DataFrame, groups: object) -> IntArray | None:
         return None
     values = evaluate(frame, groups, "groups")
     if isinstance(values, pd.Series):
-        if not (values.index is frame.index or values.index.equals(frame.index)):
-            if not values.index.is_unique:
-                raise SpecError(
-                    "groups= cannot be aligned with the frame: its index differs and has duplicates"
-                )
-            if len(frame) and not values.index.isin(frame.index).any():
-                raise SpecError(
-                    "groups= shares no index label with the frame; for values by position pass an array"
-                )
+        if places(values.index, frame.index, "groups=") is not None:
             values = values.reindex(frame.index)
     elif isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
         values = pd.Series(values)
