@@ -27,6 +27,8 @@ class Estimates:
     """
 
     # per target
+    # Where predictors are dropped, `params` are of the others alone, and NaN for them; those that the data do
+    # not determine have no `root`.
     params: FloatArray  # (g, t, p), intercept first
     level: FloatArray  # (g, t), fitted value at `center` as rounded; about the weighted mean of the target
     resid_norm: FloatArray  # (g, t), sqrt(sum w r^2)
@@ -86,6 +88,14 @@ class Estimates:
             spread=np.empty((g, t, 0)),
             freedom=np.empty((g, t, 0)),
         )
+
+    @property
+    def known_params(self) -> FloatArray:
+        """(g, t, p) those of `params` that the data determine, NaN for the others."""
+        if not self.dropped.any():
+            return self.params
+        unknown = np.isnan(self.root) & self.dropped.any(axis=2, keepdims=True)
+        return np.where(unknown[:, self.pattern], np.nan, self.params)
 
     def view(self, g0: int, g1: int) -> Estimates:
         """What belongs to groups g0:g1, without a copy."""

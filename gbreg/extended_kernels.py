@@ -647,13 +647,14 @@ def dd_write_target(
         ih, il = dd_add(ih, il, -h, -low)
         size += abs(bh) * math.sqrt(center * center + S[a + j, 0] / wsum)
         slope = ldexp(bh, up - exponent[j])
-        if known[j] == 1:
-            T[base + PARAMS + p - k + j, g] = slope
-            fine = fine and (bh == 0.0 or SMALLEST_NORMAL <= abs(slope) < math.inf)
+        if kept[j] == 1:
+            good = bh == 0.0 or SMALLEST_NORMAL <= abs(slope) < math.inf
+            T[base + PARAMS + p - k + j, g] = slope if good else math.nan
+            fine = fine and (good or known[j] == 0)
         a += j + 1
-    if s.intercept and known[k] == 1:
+    if s.intercept:
         T[base + PARAMS, g] = ldexp(ih, up)
-        fine = fine and math.isfinite(T[base + PARAMS, g])
+        fine = fine and (math.isfinite(T[base + PARAMS, g]) or known[k] == 0)
     T[base + LEVEL, g] = ldexp(lh, up) if s.intercept else 0.0
     T[base + TARGET_NORM, g] = 0.0 if constant else ldexp(math.sqrt(tss), up + half)
     T[base + RESID_NORM, g] = ldexp(norm, up + half)

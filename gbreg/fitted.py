@@ -23,13 +23,13 @@ Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear
 
 
 def predicted(
-    estimates: Estimates, X: Sequence[Numbers], groups: IntArray, origins: Origins, drop: bool
+    estimates: Estimates, X: Sequence[Numbers], groups: IntArray, origins: Origins, reduced: bool
 ) -> FloatArray:
     """Fitted values (t, n) of the stored targets: their origins are not added.
 
     level + sum_j b_j (x_j - center_j): a deviation from the center keeps its digits where
     intercept + sum_j b_j x_j would cancel; without intercept, level and centers are 0. With
-    ``drop`` the coefficients of dropped predictors count as 0. NaN where the group is -1, a
+    ``reduced`` the coefficients of dropped predictors count as 0. NaN where the group is -1, a
     coefficient is NaN, or a predictor is missing or infinite.
     """
     first = int(estimates.params.shape[2] > len(X))  # 1 if there is an intercept
@@ -39,10 +39,27 @@ def predicted(
         for q, m in enumerate(estimates.pattern.tolist()):
             for j in range(len(X)):
                 slope = estimates.params[:, q, first + j]
-                if drop:
+                if reduced:
                     slope = np.where(estimates.dropped[:, m, j], 0.0, slope)
                 out[q] += on_rows(slope, groups) * deviations[j, m]
     return out
+
+
+def departures(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
+    """`quadratic.departure` of rows, for each target (t, n); 0 in groups without dropped predictors."""
+    e = fit.estimates
+    out = np.zeros((e.dropped.shape[1], len(groups)))
+    if fit.spec.penalised or not e.dropped.any():  # correlations are those of rows and penalty
+        return out[e.pattern]
+    for m, deviations in enumerate(deviations_of_patterns(fit, X, groups)):
+        place = np.full(len(e.dropped) + 1, -1)
+        own = np.flatnonzero(e.dropped[:, m].any(axis=1))
+        place[own] = np.arange(len(own))
+        rows = np.flatnonzero(place[groups] >= 0)
+        xcorr, dropped, norm, center = (values[own, m] for values in (e.xcorr, e.dropped, e.norm, e.center))
+        there = deviations[:, rows], place[groups[rows]]
+        out[m, rows] = quadratic.departure(xcorr, dropped, norm, center, *there)
+    return out[e.pattern]
 
 
 def fitted_errors(fit: GroupFit, made: Statistics, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
@@ -63,7 +80,7 @@ def unit_errors(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatA
     deviations = deviations_of_patterns(fit, X, groups)
     out = np.full((e.rank.shape[1], len(groups)), np.nan)
     for m in set(e.pattern.tolist()):
-        gone = e.dropped[:, m]  # with "nan" there are no fitted values in such groups
+        gone = e.dropped[:, m]
         norm = np.where(gone, np.inf, e.norm[:, m])
         G = quadratic.fit_factor(e.xcorr[:, m], gone)
         intercept = fit.spec.options.intercept

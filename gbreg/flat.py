@@ -71,11 +71,11 @@ def tidy(fit: GroupFit, conf_level: float) -> pd.DataFrame:
     check_fraction("conf_level", conf_level)
     axes = {"target": fit.targets, "term": fit.terms}
     if fit.spec.shrunk:
-        return long_frame(fit.keys, axes, {"estimate": fit.estimates.params})
+        return long_frame(fit.keys, axes, {"estimate": fit.estimates.known_params})
     made = fit.statistics
     low, high = made.conf_int(1 - conf_level)
     columns = {
-        "estimate": fit.estimates.params,
+        "estimate": fit.estimates.known_params,
         "std_error": made.bse,
         "statistic": made.tvalues,
         "p_value": made.pvalues,

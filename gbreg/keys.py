@@ -335,3 +335,29 @@ def wide_floats(keys: pd.Index[Any]) -> str:
                 "number: groups may have merged; use Int64 or a string key"
             )
     return ""
+
+
+def check_bins(by: Any, keys: pd.Index[Any], found: pd.Index[Any]) -> None:
+    """Raise `SpecError` if bins of a Grouper begin elsewhere in this frame than in that of the fit."""
+    for i, item in enumerate(by if isinstance(by, list) else [by]):
+        if not isinstance(item, pd.Grouper) or item.freq is None or not len(keys) or not len(found):
+            continue
+        own, here = keys.get_level_values(i), found.get_level_values(i)
+        if getattr(own, "tz", None) != getattr(here, "tz", None):
+            continue  # none is like another
+        step = pd.Timedelta(item.freq) if isinstance(item.freq, pd.offsets.Tick) else None
+        shifted = step is not None and bool(((here - own[0]) % step).any())
+        if keys.nlevels == 1:  # then the fit has every bin between its first and its last
+            shifted |= not here[(here > own[0]) & (here < own[-1])].isin(own).all()
+        if shifted:
+            raise SpecError(
+                "the bins of pandas.Grouper begin elsewhere in this frame than in that of the fit; give the "
+                "keys of the rows as by=, or the Grouper an origin="
+            )
+
+
+def warn_of_dtypes(keys: pd.Index[Any], found: pd.Index[Any]) -> None:
+    """Of keys none of which is one of the fit's, say which are of another dtype."""
+    pairs = [(keys.get_level_values(i), found.get_level_values(i)) for i in range(keys.nlevels)]
+    if others := [f"{a.name!r} is {b.dtype}, in the fit {a.dtype}" for a, b in pairs if a.dtype != b.dtype]:
+        warn(f"no row of the frame is in a group of the fit, and keys differ in dtype: {'; '.join(others)}")

@@ -17,8 +17,8 @@ from gbreg.arguments import check_frame
 from gbreg.columns import Column, Numbers, read_columns, read_weights
 from gbreg.errors import ColumnError, MissingDataError, SpecError, warn
 from gbreg.fallback import Sources, as_words, sources
-from gbreg.fitted import fitted_errors, on_rows, predicted, unit_errors
-from gbreg.keys import find_groups, with_values
+from gbreg.fitted import departures, fitted_errors, on_rows, predicted, unit_errors
+from gbreg.keys import check_bins, find_groups, warn_of_dtypes, with_values
 from gbreg.layout import stored_values
 from gbreg.numbering import Groups
 from gbreg.problem import BoolArray, FloatArray, IntArray
@@ -43,7 +43,12 @@ class FitRows:
     def __init__(self, fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> None:
         self.fit, self.X, self.groups = fit, X, groups
         drop = fit.spec.options.on_collinear == "drop"
-        self.fitted = predicted(fit.estimates, X, groups, fit.origins, drop)  # (t, n), less origins
+        reduced = drop or not fit.spec.shrunk
+        self.fitted = predicted(fit.estimates, X, groups, fit.origins, reduced)  # (t, n), less origins
+        departure = departures(fit, X, groups)
+        if not drop:
+            self.fitted[~(departure <= 1)] = np.nan
+        self.doubtful = ~np.isnan(self.fitted) & (departure > 1)  # (t, n), not determined by the group
 
     def values(self) -> FloatArray:
         return self._with_origin(self.fitted)
@@ -97,12 +102,12 @@ class FrameRows:
         X = self._read(fit.spec.linear, "linear")
         found = find_groups(frame, grouping)
         if by is None:
-            _check_bins(grouping.by, fit.keys, found.keys)
+            check_bins(grouping.by, fit.keys, found.keys)
         served = sources(fit, found.keys)
         self._found, self._served = found, served
         self.groups = keys_on_rows(found, served.places[0])
         if len(found.keys) and not (served.places[0] >= 0).any():
-            _warn_of_dtypes(fit.keys, found.keys)
+            warn_of_dtypes(fit.keys, found.keys)
         self.own = FitRows(fit, X, self.groups)
         self.parts: list[tuple[IntArray, FitRows]] = []  # rows that a parent speaks for, and it there
         for i, parent in enumerate(fit.parents.values(), start=1):
@@ -111,6 +116,7 @@ class FrameRows:
             self.parts.append((rows, FitRows(parent, [column.take(rows) for column in X], places)))
         if missing == "raise":
             self._check_complete(X)
+        self._tell_doubtful()
 
     @cached_property
     def source(self) -> Sources:
@@ -270,6 +276,19 @@ class FrameRows:
                 f"{lost.sum()} of {len(self.frame)} rows have no fitted value ({why}), first at {first}"
             )
 
+    def _tell_doubtful(self) -> None:
+        """Warn of values that are there only because coefficients of dropped predictors count as 0."""
+        doubtful = np.array(self.own.doubtful.any(axis=0))
+        for rows, part in self.parts:
+            doubtful[rows] |= part.doubtful.any(axis=0)
+        if doubtful.any():
+            first = self.frame.index[np.flatnonzero(doubtful)[:3]].tolist()
+            warn(
+                f"{doubtful.sum()} of {len(doubtful)} rows, first at {first}, differ from their group in a "
+                'predictor that was dropped there; with on_collinear="drop" their values are as if it had no '
+                "effect"
+            )
+
     @cached_property
     def _Y(self) -> list[Numbers]:
         return self._read(self.fit.spec.targets, "targets")
@@ -344,32 +363,6 @@ def augment(fit: GroupFit, frame: pd.DataFrame, weights: Any, by: Any) -> pd.Dat
     return pd.concat([frame, made], axis=1)
 
 
-def _check_bins(by: Any, keys: pd.Index[Any], found: pd.Index[Any]) -> None:
-    """Raise `SpecError` if bins of a Grouper begin elsewhere in this frame than in that of the fit."""
-    for i, item in enumerate(by if isinstance(by, list) else [by]):
-        if not isinstance(item, pd.Grouper) or item.freq is None or not len(keys) or not len(found):
-            continue
-        own, here = keys.get_level_values(i), found.get_level_values(i)
-        if getattr(own, "tz", None) != getattr(here, "tz", None):
-            continue  # none is like another
-        step = pd.Timedelta(item.freq) if isinstance(item.freq, pd.offsets.Tick) else None
-        shifted = step is not None and bool(((here - own[0]) % step).any())
-        if keys.nlevels == 1:  # then the fit has every bin between its first and its last
-            shifted |= not here[(here > own[0]) & (here < own[-1])].isin(own).all()
-        if shifted:
-            raise SpecError(
-                "the bins of pandas.Grouper begin elsewhere in this frame than in that of the fit; give the "
-                "keys of the rows as by=, or the Grouper an origin="
-            )
-
-
-def _warn_of_dtypes(keys: pd.Index[Any], found: pd.Index[Any]) -> None:
-    """Of keys none of which is one of the fit's, say which are of another dtype."""
-    pairs = [(keys.get_level_values(i), found.get_level_values(i)) for i in range(keys.nlevels)]
-    if others := [f"{a.name!r} is {b.dtype}, in the fit {a.dtype}" for a, b in pairs if a.dtype != b.dtype]:
-        warn(f"no row of the frame is in a group of the fit, and keys differ in dtype: {'; '.join(others)}")
-
-
 def keys_on_rows(found: Groups, values: NDArray[Any]) -> NDArray[Any]:
     """(u, ...) integers of the keys -> (n, ...), -1 for rows without key."""
     spread = np.full((len(found.sizes) + 1, *values.shape[1:]), -1, dtype=values.dtype)  # the last: code -1
@@ -385,7 +378,7 @@ def reasons(values: FloatArray, groups: IntArray, X: Sequence[Numbers]) -> tuple
     for column in X:
         gaps |= ~np.isfinite(column.as_float())
     counted = {
-        "in groups that were not fitted": lost & ~unseen & ~gaps,
+        "in groups that were not fitted or do not determine it": lost & ~unseen & ~gaps,
         "with a predictor missing or infinite": gaps & ~unseen,
         "without key or in groups the fit has not seen": unseen,
     }

@@ -18,14 +18,19 @@ from gbreg.problem import BoolArray, FloatArray, IntArray
 
 Parts = Sequence[FloatArray]  # a number is their sum, the largest first: integers beyond 2**53
 SINGULAR = 1e-8  # restrictions whose independent part is smaller have lost half of their digits
+BLURRED = 2.0**-42  # of the terms of a relation between predictors, what rounding may leave of it
+RELATION = 1e-6  # where it may leave more, nothing is told by it
 NEAR = 1e-9  # correlations in float64 hold a pivot of this size to seven digits
 
 
-def cholesky(C: FloatArray, smallest: float = NEAR, otherwise: float = np.nan) -> FloatArray:
+def cholesky(
+    C: FloatArray, smallest: float = NEAR, otherwise: float = np.nan, skip: BoolArray | None = None
+) -> FloatArray:
     """Lower G (k, k, g) with G G' = C, of correlations (k, k, g).
 
     Golub and Van Loan, Matrix Computations, section 4.2. A pivot that is not above ``smallest``
-    gives a column of ``otherwise``: NaN for what is then not known, 0 for what is singular.
+    gives a column of ``otherwise``: NaN for what is then not known, 0 for what is singular. Columns
+    to ``skip`` (k, g) are 0: in their row stay their coordinates along the others before them.
     """
     G = np.zeros_like(C)
     for j in range(len(C)):
@@ -35,6 +40,8 @@ def cholesky(C: FloatArray, smallest: float = NEAR, otherwise: float = np.nan) -
         for i in range(j + 1, len(C)):
             rest = C[i, j] - added(G[i, :j] * G[j, :j], 0)
             G[i, j] = np.where(low, otherwise, rest / np.where(low, np.nan, G[j, j]))
+        if skip is not None:
+            G[j:, j] = np.where(skip[j], 0.0, G[j:, j])
     return G
 
 
@@ -53,6 +60,53 @@ def fit_factor(xcorr: FloatArray, dropped: BoolArray) -> FloatArray:
     """
     gone, k = dropped.T, dropped.shape[1]
     return cholesky(np.where(gone[:, None] | gone, np.eye(k)[:, :, None], unpacked(xcorr, k)))
+
+
+def departure(
+    xcorr: FloatArray,
+    dropped: BoolArray,
+    norm: FloatArray,
+    center: FloatArray,
+    deviations: FloatArray,
+    groups: IntArray,
+) -> FloatArray:
+    """How far rows (n,) are from what their group makes of its dropped predictors, over what rounding allows.
+
+    A dropped predictor is a combination of those before it, the same in every row of the group. A row
+    where it is that combination too, to rounding (at most 1), has a value that the group determines.
+    NaN where it cannot be told: a value is missing, or kept predictors are too near each other.
+
+    Parameters
+    ----------
+    xcorr, dropped, norm, center
+        (g, k(k-1)/2), (g, k) each; of groups with dropped predictors.
+    deviations, groups
+        (k, n), (n,); of rows in these groups.
+    """
+    k = dropped.shape[1]
+    G = cholesky(unpacked(xcorr, k), skip=dropped.T)
+    along: list[FloatArray] = []  # coordinates of the row, orthonormal
+    blur: list[FloatArray] = []  # sizes of the terms whose rounding they hold
+    out = np.zeros(len(groups))
+    with np.errstate(all="ignore"):
+        for i in range(k):
+            length, gone = norm[groups, i], dropped[groups, i]
+            rest, largest = deviations[i].copy(), np.abs(deviations[i]) + np.abs(center[groups, i])
+            terms = largest.copy()
+            for j in range(i):
+                share, pivot = G[i, j][groups], G[j, j][groups]
+                rest -= length * share * along[j]
+                terms += length * (
+                    np.abs(share) * blur[j] + np.where(pivot > 0, np.abs(along[j]) / pivot, 0.0)
+                )
+                largest += length * np.abs(share * along[j])
+            told = BLURRED * terms <= RELATION * largest
+            far = np.where(told | (rest == 0), np.abs(rest) / (BLURRED * terms), np.nan)
+            out = np.where(gone, np.maximum(out, np.where(rest == 0, 0.0, far)), out)
+            scale = np.where(gone, np.inf, length * G[i, i][groups])
+            along.append(rest / scale)
+            blur.append(terms / scale)
+    return out
 
 
 def sandwich_factor(

@@ -141,9 +141,9 @@ def fit(
     precision : {"auto", "extended"}
         Double-double arithmetic for the groups that need it, or for all.
     on_collinear : {"nan", "drop", "raise"}
-        Where predictors are linearly dependent: only the coefficients that the data
-        determine ("nan"), R's rule that the later column goes ("drop"), or
-        `CollinearityError`.
+        Where predictors are linearly dependent: only the coefficients and fitted values that the
+        data determine ("nan"), R's rule that the later column goes ("drop"), or
+        `CollinearityError`. See `GroupFit.predict`.
     clip : float, optional
         Rows further than this many robust standard deviations from the fit are set aside
         and their group is fitted again, until the rows set aside stay the same. The deviation is

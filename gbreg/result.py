@@ -49,7 +49,7 @@ class GroupFit(Diagnostics):
     @property
     def params(self) -> pd.DataFrame:
         """Coefficients, columns (target, term)."""
-        return self._by_term(self.estimates.params)
+        return self._by_term(self.estimates.known_params)
 
     @property
     def bse(self) -> pd.DataFrame:
@@ -183,6 +183,11 @@ class GroupFit(Diagnostics):
     ) -> pd.DataFrame:
         """Fitted values at the rows of any frame, one column per target, on its index.
 
+        Where predictors of a group are dependent, values are given for rows in which they are related as
+        in the group's rows, to rounding: a level of a factor that the group does not have has none. With
+        ``on_collinear="drop"`` other rows are predicted too, as if the dropped predictors had no effect,
+        and a warning counts these rows. Fits with ``ridge`` or ``bounds`` and "nan" give no values there.
+
         Parameters
         ----------
         frame : DataFrame
@@ -199,7 +204,7 @@ class GroupFit(Diagnostics):
             the fit had its weights from, without bounds where that is not positive; 1 if it had none.
         missing : {"nan", "raise"}
             What rows get that have no fitted value: their group was not seen or not fitted (and
-            has no parent to predict it), or their key or a predictor is missing.
+            has no parent to predict it), or does not determine it, or their key or a predictor is missing.
         by
             Keys of these rows, as in `gbreg.fit`, instead of those of the fit. Needed if they
             were values aligned with its rows, or code that was not stored.
@@ -214,6 +219,12 @@ class GroupFit(Diagnostics):
             A weight that was given is not positive and finite.
         SpecError
             A prediction interval of a weighted fit, and the frame has no such weights.
+
+        Warns
+        -----
+        GbregWarning
+            No row is in a group of the fit and keys differ in dtype, or rows are predicted whose dropped
+            predictors are not as in their group.
         """
         return prediction.predict(
             self,

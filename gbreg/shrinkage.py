@@ -50,7 +50,7 @@ def shrink(
     if spec.penalised:
         gone, unknown = _undetermined(problem, estimates, spec, fit)
     else:
-        gone, unknown = estimates.dropped[:, 0], np.isnan(made.params)
+        gone, unknown = estimates.dropped[:, 0], np.isnan(made.known_params)
     if spec.bounds is not None:
         low, high = spec.limits[:, int(spec.options.intercept) :]
         nonzero = (low > 0) | (high < 0)  # what is dropped is 0, which these must not be
@@ -106,7 +106,7 @@ def _undetermined(
         origin = None if problem.origin is None else frozen(problem.origin[:, picked[:-1]])
         made = fit(Problem(frozen(problem.Z[:, picked]), problem.offsets, len(free), origin))
         gone[:, free] = made.dropped[:, 0]
-        unknown[:, :, [*range(first), *(first + free)]] = np.isnan(made.params)
+        unknown[:, :, [*range(first), *(first + free)]] = np.isnan(made.known_params)
     return gone, unknown
 
 

@@ -149,7 +149,7 @@ class Statistics:
                 M = quadratic.error_rows(R, L, center, e.wsum[:, m], self.intercept)
             d = quadratic.differences(R, values, level, slopes, center, self.intercept)
             statistic[:, q] = quadratic.squared_length(M * self.error_scale[:, q], d)
-        statistic[np.isnan(e.params).any(axis=2)] = np.nan
+        statistic[np.isnan(e.known_params).any(axis=2)] = np.nan
         if self.cov_type != "known":
             statistic[self.perfect] = np.nan
         if self.df_error is None:

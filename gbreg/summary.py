@@ -158,13 +158,13 @@ def _covariance(spec: FitSpec) -> str:
 
 
 def _coefficients(fit: GroupFit, q: int) -> pd.DataFrame:
-    made = fit.statistics
+    made, params = fit.statistics, fit.estimates.known_params[0, q]
     letter = "z" if made.df_error is None else "t"
     if fit.spec.shrunk:
-        cells = {"coef": list(map(_coef, fit.estimates.params[0, q]))}
+        cells = {"coef": list(map(_coef, params))}
         return pd.DataFrame(cells, index=list(map(_short, fit.terms)))
     bounds = [bound[0, q] for bound in made.conf_int(0.05)]
-    columns = [fit.estimates.params[0, q], made.bse[0, q], made.tvalues[0, q], made.pvalues[0, q], *bounds]
+    columns = [params, made.bse[0, q], made.tvalues[0, q], made.pvalues[0, q], *bounds]
     names = ["coef", "std err", letter, f"P>|{letter}|", "[0.025", "0.975]"]
     forms = [_coef, _other, _other, _probability, _other, _other]
     cells = {name: list(map(form, column)) for name, column, form in zip(names, columns, forms, strict=True)}

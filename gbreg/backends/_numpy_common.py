@@ -49,11 +49,12 @@ def settle(est: Estimates, options: FitOptions, estimable: BoolArray | None, los
     finite_params = np.isfinite(est.params)
     finite_root: BoolArray = np.isfinite(est.root[:, 0])
     if estimable is not None:
-        est.params[np.broadcast_to(~estimable[:, None], est.params.shape)] = np.nan
+        gone = np.broadcast_to(est.dropped, (*est.status.shape, est.dropped.shape[2]))
+        est.params[:, :, p - gone.shape[2] :][gone] = np.nan
+        finite_params |= ~estimable[:, None]
         est.root[:, 0][~estimable] = np.nan
         i, j = pairs(p)
         est.corr[:, 0][~(estimable[:, i] & estimable[:, j])] = np.nan
-        finite_params |= ~estimable[:, None]
         finite_root = finite_root | ~estimable
     fine = finite_params.all(axis=2) & np.isfinite(est.resid_norm) & np.isfinite(est.target_norm)
     fine &= np.isfinite(est.level)

@@ -309,7 +309,8 @@ def _undo(
     ex, ey, half = cols.exponent[:k], cols.exponent[k:], cols.w_exponent // 2
     rss = dd.tree_sum(dd.mul(dd.mul_float(r, cols.w), r))
     slopes = np.ldexp(b[0], ey - ex[:, None])
-    est.params[:, :, first:] = slopes.transpose(2, 1, 0)
+    fine = ((np.abs(slopes) >= SMALLEST_NORMAL) & (np.abs(slopes) < np.inf)) | (b[0] == 0)
+    est.params[:, :, first:] = np.where(fine, slopes, np.nan).transpose(2, 1, 0)
     rounded_off = dd.from_float(cols.center[1][:k])  # `center` is rounded: the level is the value there
     level = dd.sub(dd.at(cols.center, slice(k, None)), combination(b, rounded_off))
     est.level[:] = np.ldexp(level[0], ey).T
@@ -329,10 +330,8 @@ def _undo(
     estimable = _estimable(cols, factor, z, options)
 
     est.flags[:] = _flags(cols, factor, b, rss, est.rank[:, 0], n, k)
-    tiny = (np.abs(slopes) < SMALLEST_NORMAL) & (b[0] != 0) & estimable.T[first:, None]
     perfect = (est.flags & Flag.PERFECT_FIT) > 0
-    lost = tiny.any(axis=0).T | cols.faint[k:].T
-    lost |= (est.target_norm < SMALLEST_NORMAL) & ~cols.constant[k:].T
+    lost = cols.faint[k:].T | ((est.target_norm < SMALLEST_NORMAL) & ~cols.constant[k:].T)
     saturated = (n == k + first) & (est.rank[:, 0] == k + first)
     lost |= (est.resid_norm < SMALLEST_NORMAL) & (rss[0].T != 0) & ~perfect & ~saturated[:, None]
     if options.mad:
