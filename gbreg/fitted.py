@@ -45,12 +45,15 @@ def predicted(
     return out
 
 
-def departures(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
-    """`quadratic.departure` of rows, for each target (t, n); 0 in groups without dropped predictors."""
+def departures(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray | None:
+    """`quadratic.departure` of rows, for each target (t, n); 0 in groups without dropped predictors.
+
+    None where there are no others, and with a penalty, which correlations are then those with.
+    """
     e = fit.estimates
+    if fit.spec.penalised or not e.dropped.any():
+        return None
     out = np.zeros((e.dropped.shape[1], len(groups)))
-    if fit.spec.penalised or not e.dropped.any():  # correlations are those of rows and penalty
-        return out[e.pattern]
     for m, deviations in enumerate(deviations_of_patterns(fit, X, groups)):
         place = np.full(len(e.dropped) + 1, -1)
         own = np.flatnonzero(e.dropped[:, m].any(axis=1))

@@ -46,9 +46,11 @@ class FitRows:
         reduced = drop or not fit.spec.shrunk
         self.fitted = predicted(fit.estimates, X, groups, fit.origins, reduced)  # (t, n), less origins
         departure = departures(fit, X, groups)
-        if not drop:
+        self.doubtful: IntArray = np.empty(0, dtype=np.int64)  # rows that their group does not determine
+        if departure is not None and drop:
+            self.doubtful = np.flatnonzero((~np.isnan(self.fitted) & (departure > 1)).any(axis=0))
+        elif departure is not None:
             self.fitted[~(departure <= 1)] = np.nan
-        self.doubtful = ~np.isnan(self.fitted) & (departure > 1)  # (t, n), not determined by the group
 
     def values(self) -> FloatArray:
         return self._with_origin(self.fitted)
@@ -278,13 +280,13 @@ class FrameRows:
 
     def _tell_doubtful(self) -> None:
         """Warn of values that are there only because coefficients of dropped predictors count as 0."""
-        doubtful = np.array(self.own.doubtful.any(axis=0))
-        for rows, part in self.parts:
-            doubtful[rows] |= part.doubtful.any(axis=0)
-        if doubtful.any():
-            first = self.frame.index[np.flatnonzero(doubtful)[:3]].tolist()
+        doubtful = np.unique(
+            np.concatenate([self.own.doubtful, *(rows[part.doubtful] for rows, part in self.parts)])
+        )
+        if len(doubtful):
+            first = self.frame.index[doubtful[:3]].tolist()
             warn(
-                f"{doubtful.sum()} of {len(doubtful)} rows, first at {first}, differ from their group in a "
+                f"{len(doubtful)} of {len(self.frame)} rows, first at {first}, differ from their group in a "
                 'predictor that was dropped there; with on_collinear="drop" their values are as if it had no '
                 "effect"
             )
