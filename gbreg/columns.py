@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gbreg.alignment import places
 from gbreg.errors import ColumnError, DTypeError, SpecError
-from gbreg.problem import BoolArray, FloatArray, IntArray
-from gbreg.suggest import nearest
+from gbreg.problem import BoolArray, FloatArray
+from gbreg.suggest import expression, nearest
 
 EXPRESSION: Any = getattr(pd.api.typing, "Expression", ())  # pandas.col came with pandas 3
 # What numpy.asarray would lose missing values of.
@@ -160,7 +161,7 @@ def check_labels(frame: pd.DataFrame, labels: Sequence[Hashable], role: str) -> 
         return  # the usual case, in a tenth of the time of the careful one
     found = [_locate(columns, label) for label in labels]
     if missing := [label for label, where in zip(labels, found, strict=True) if where is None]:
-        hints = ", ".join(f"{label!r}{_hint(frame.columns, label)}" for label in missing[:NAMED])
+        hints = ", ".join(f"{label!r}{_hint(frame.columns, label, role)}" for label in missing[:NAMED])
         hints += f" and {len(missing) - NAMED} others" if len(missing) > NAMED else ""
         raise ColumnError(f"{role}= names what is not a column of the frame: {hints}")
     if several := [label for label, where in zip(labels, found, strict=True) if where == -1]:
@@ -207,7 +208,9 @@ def read_columns(frame: pd.DataFrame, columns: Sequence[Column], role: str) -> l
             return made[part.whole][part.name]
         return evaluate(frame, part, role) if column.label is None else column_at(frame, part)
 
-    return [_on_rows(values(column), frame, f"{column.name!r} in {role}=") for column in columns]
+    return [
+        _on_rows(values(column), frame, f"{column.name!r} in {role}=", partly=False) for column in columns
+    ]
 
 
 def read_mask(frame: pd.DataFrame, where: object) -> BoolArray | None:
@@ -280,10 +283,10 @@ def _locate(columns: pd.Index[Any], label: Hashable) -> int | None:
     return int(where) if isinstance(where, (int, np.integer)) else -1
 
 
-def _hint(columns: pd.Index[Any], label: Hashable) -> str:
+def _hint(columns: pd.Index[Any], label: Hashable, role: str) -> str:
     if isinstance(label, tuple) and label and all(_locate(columns, part) is not None for part in label):
         return " (a tuple is one label; for several columns give a list)"
-    return nearest(label, columns)
+    return expression(label, named=role in ("linear", "targets")) + nearest(label, columns)
 
 
 def evaluate(frame: pd.DataFrame, source: Any, role: str) -> Any:
@@ -313,11 +316,11 @@ def _expression(frame: pd.DataFrame, expression: Any, role: str) -> Any:
         raise ColumnError(f"{role}= has {expression!r}: {str(error).splitlines()[0]}") from error
 
 
-def _on_rows(value: Any, frame: pd.DataFrame, what: str, kinds: str = "biuf") -> Numbers:
+def _on_rows(value: Any, frame: pd.DataFrame, what: str, kinds: str = "biuf", partly: bool = True) -> Numbers:
     """Numbers of a Series (aligned by index), an array (by length) or a scalar, one per row."""
     if isinstance(value, pd.Series):
         numbers = _numbers(value, what, kinds)
-        rows = places(value.index, frame.index, what)
+        rows = places(value.index, frame.index, what, partly=partly)
         return numbers if rows is None else numbers.take(rows)
     if isinstance(value, ARRAYS) and value.ndim == 1:
         value = pd.Series(value)
@@ -335,24 +338,6 @@ def _on_rows(value: Any, frame: pd.DataFrame, what: str, kinds: str = "biuf") ->
     if value.shape != (len(frame),):
         raise SpecError(f"{what} must have one value per row, {len(frame)}, got shape {value.shape}")
     return _numbers(value, what, kinds)
-
-
-def places(own: pd.Index[Any], index: pd.Index[Any], what: str) -> IntArray | None:
-    """Position (n,) in a Series' index of each label of the frame's, -1 for none; None if they are equal.
-
-    Raises
-    ------
-    SpecError
-        Labels repeat, or none is shared.
-    """
-    if own is index or own.equals(index):
-        return None
-    if not own.is_unique:
-        raise SpecError(f"{what} cannot be aligned with the frame: its index differs and has duplicates")
-    rows: IntArray = own.get_indexer(index).astype(np.int64, copy=False)
-    if len(rows) and (rows < 0).all():
-        raise SpecError(f"{what} shares no index label with the frame; for values by position pass an array")
-    return rows
 
 
 def _numbers(values: Any, what: str, kinds: str) -> Numbers:

@@ -126,7 +126,8 @@ def head_table(fit: GroupFit) -> tuple[pd.DataFrame, str]:
     if not fit.spec.shrunk:
         errors = [[_number(e, 2) for e in column] for column in few.bse.to_numpy().T[: len(cells)]]
         cells = [
-            [f"{b} ± {e}" for b, e in zip(*pair, strict=True)] for pair in zip(cells, errors, strict=True)
+            [b if b == "NaN" else f"{b} ± {e}" for b, e in zip(*pair, strict=True)]
+            for pair in zip(cells, errors, strict=True)
         ]
     table = pd.DataFrame(dict(enumerate(cells)), index=params.index)
     table.columns = params.columns.map(lambda pair: tuple(map(label_text, pair)))
@@ -147,7 +148,9 @@ def _clipped(line: str) -> str:
 
 
 def _number(value: Any, digits: int = 5) -> str:
-    return "NaN" if value is None or np.isnan(value) else f"{value:.{digits}g}"
+    if value is None or np.isnan(value):
+        return "NaN"
+    return f"{float(f'{value:.{digits}g}'):.5g}"  # 160, not 1.6e+02
 
 
 def rows_of(fit: GroupFit, groups: IntArray, keys: pd.Index[Any]) -> GroupFit:

@@ -17,7 +17,8 @@ import pandas as pd
 from pandas.api.typing import DataFrameGroupBy
 
 from gbreg import distinct
-from gbreg.columns import EXPRESSION, check_labels, column_at, is_label, is_label_list, places
+from gbreg.alignment import places
+from gbreg.columns import EXPRESSION, check_labels, column_at, is_label, is_label_list
 from gbreg.distinct import Keys
 from gbreg.errors import ColumnError, DTypeError, GbregError, SpecError, warn
 from gbreg.numbering import Groups, find_digits, mixed_radix
@@ -102,8 +103,14 @@ def _by_value(values: pd.Index[Any]) -> pd.Index[Any]:
 
 
 def with_values(frame: pd.DataFrame, grouping: Grouping) -> Grouping:
-    """As pandas has it, a list of one value per row, none of which is a label, is one key."""
+    """As pandas has it, a list of one value per row, none of which is a label, is one key.
+
+    Warns of a Series that does not have all rows.
+    """
     by = grouping.by
+    for item in _as_list(by, list):
+        if isinstance(item, pd.Series):
+            places(item.index, frame.index, "a Series in by=", partly=False)
     if not isinstance(by, list) or len(by) != len(frame) or len(by) < 2 or not is_label_list(by):
         return grouping
     known = {*frame.columns, *frame.index.names}

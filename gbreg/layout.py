@@ -19,7 +19,7 @@ from gbreg.rowops import NUMPY, Codes, Packed, RowOps, stable_order
 from gbreg.spec import Grouping
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GroupLayout:
     """Which group each row of a frame belongs to, and where groups begin once rows are sorted.
 
@@ -33,6 +33,11 @@ class GroupLayout:
     keys: pd.Index[Any]  # (g,), equal to groupby(...).size().index
     index: pd.Index[Any]  # (n_rows,), of the frame it was made for
     grouping: Grouping  # how it was made
+
+    def __repr__(self) -> str:
+        by = self.grouping.labels
+        named = "" if by is None else f" by {by!r}"
+        return f"GroupLayout: {self.n_groups:,} groups{named}, {self.n_used:,} of {self.n_rows:,} rows"
 
     @property
     def n_rows(self) -> int:

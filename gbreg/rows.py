@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from gbreg.accounting import nowhere
-from gbreg.columns import ARRAYS, Column, Numbers, evaluate, places, read_columns, read_mask, read_weights
+from gbreg.alignment import places
+from gbreg.columns import ARRAYS, Column, Numbers, evaluate, read_columns, read_mask, read_weights
 from gbreg.errors import MissingDataError, SpecError, WeightsError
 from gbreg.layout import GroupLayout
 from gbreg.problem import BoolArray, FloatArray, IntArray, Problem
-from gbreg.spec import FitSpec
+from gbreg.spec import FitSpec, Unkept
 
 COUNTABLE = 2.0**53  # up to here float64 has all whole numbers
 
@@ -119,9 +120,11 @@ def _raise_if_no_weights(w: FloatArray, selected: GroupLayout, spec: FitSpec, in
     bad = np.flatnonzero(~(np.isfinite(w) & (w >= 0)) & (selected.codes >= 0))
     if len(bad):
         first = bad[0]
+        aligned = isinstance(spec.weights, Unkept) and spec.weights.kind.startswith("Series")
+        hint = "; a Series is aligned by its index" if aligned and np.isnan(w[first]) else ""
         raise WeightsError(
             f"weights {spec.weights!r} must be finite and not negative: {len(bad)} rows that take part "
-            f"are not, first {w[first]} at {_spelt(index, first)}; set them to 0 to leave rows out"
+            f"are not, first {w[first]} at {_spelt(index, first)}; set them to 0 to leave rows out{hint}"
         )
 
 

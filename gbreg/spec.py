@@ -26,6 +26,16 @@ WeightsType = Literal["analytic", "frequency"]
 INTERCEPT = "Intercept"
 SQUARED = Loss()
 TUNING = {"huber": 1.345, "bisquare": 4.685}  # 95 % as efficient as least squares if errors are normal
+CALLED = {  # choices by their names in statsmodels, scikit-learn and R
+    "nonrobust": "classical",
+    "fixed scale": "known",
+    **dict.fromkeys(("l2", "ls", "ols", "squared_error"), "squared"),
+    **dict.fromkeys(("tukey", "biweight", "tukeybiweight"), "bisquare"),
+    **dict.fromkeys(("l1", "lad", "quantile", "absolute_error", "median"), "absolute"),
+    **dict.fromkeys(("robust", "hc", "white"), "HC1"),
+    **dict.fromkeys(("ignore", "omit", "na.omit"), "drop"),
+    "error": "raise",
+}
 LEAST_TUNING = 1e-3  # "huber" is then the median to 1e-3 deviations; weights of 1e-20 and less are rounding
 
 
@@ -327,7 +337,10 @@ def check_bool(name: str, value: object) -> None:
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
-        raise SpecError(f"{name} must be one of {list(choices)}, got {value!r}{nearest(str(value), choices)}")
+        hint = nearest(value, choices) if isinstance(value, str) else ""
+        if isinstance(value, str) and (here := CALLED.get(value.lower())) in choices:
+            hint = f"; gbreg calls it {here!r}"
+        raise SpecError(f"{name} must be one of {list(choices)}, got {value!r}{hint}")
 
 
 def check_clip(clip: object, iterations: object) -> None:

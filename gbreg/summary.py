@@ -37,7 +37,7 @@ COVARIANCES = {
     "bisquare": "H1",
     "absolute": "iid",
 }
-METHODS = {"squared": "Least Squares", "absolute": "Interior Point"}
+METHODS = {"RLM": "IRLS", "QuantReg": "Interior Point", "Ridge": "Penalized LS", "Bounded": "Active Set"}
 REASONS = {
     Status.SATURATED: "As many rows as coefficients: the fit is exact, and leaves nothing to tell errors by.",
     Status.TOO_FEW_ROWS: "Fewer rows than min_nobs: the group was not fitted.",
@@ -105,6 +105,8 @@ def _block(fit: GroupFit, q: int, key: Hashable) -> Block:
 def _model(fit: GroupFit) -> str:
     if fit.spec.robust:
         return "QuantReg" if fit.spec.loss.name == "absolute" else "RLM"
+    if fit.spec.shrunk:
+        return "Ridge" if fit.spec.penalised else "Bounded"
     return "OLS" if fit.spec.weights is None else "WLS"
 
 
@@ -119,7 +121,7 @@ def _facts(fit: GroupFit, q: int) -> tuple[Pairs, Pairs, tuple[Pairs, Pairs]]:
     left = [
         ("Dep. Variable:", _short(fit.targets[q])),
         ("Model:", _model(fit)),
-        ("Method:", METHODS.get(spec.loss.name, "IRLS")),
+        ("Method:", METHODS.get(_model(fit), "Least Squares")),
         ("No. Observations:", str(made.nobs[0, q])),
         ("Df Residuals:", of("df_resid", ".4g" if spec.shrunk else ".0f")),
         ("Df Model:", of("df_model", ".0f")),

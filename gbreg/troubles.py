@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gbreg.errors import CollinearityError
 from gbreg.fallback import usable
-from gbreg.problem import Status
+from gbreg.problem import Flag, Status
 from gbreg.result import GroupFit
 
 
@@ -38,10 +38,13 @@ def failures(fit: GroupFit) -> str:
     status = fit.estimates.status
     if fit.n_rows and not fit.n_groups:
         return "there are no groups: no row of the frame has a key"
+    if fit.n_rows and int(fit.counts.not_selected.sum()) == int(fit.counts.rows.sum()):
+        return "where= selects no row that has a key"
     if int(status.max(initial=0)) <= Status.SATURATED:
-        return ""
+        return _without_errors(fit)
     asked = (fit.counts.rows > fit.counts.not_selected)[:, None]
     reasons = []
+    every: set[int] = set()
     for reason in (
         Status.TOO_FEW_ROWS,
         Status.NO_DATA,
@@ -51,6 +54,7 @@ def failures(fit: GroupFit) -> str:
     ):
         groups = np.flatnonzero(((status == reason) & asked).any(axis=1))
         if len(groups):
+            every.update(groups.tolist())
             about = ""
             if reason is Status.RANK_DEFICIENT:
                 about = f"; predictors {_dropped_names(fit)}"
@@ -58,12 +62,23 @@ def failures(fit: GroupFit) -> str:
                 option = "maxiter" if fit.spec.robust else "clip_iterations"
                 about = f"; they keep the numbers of the last iteration, more {option}= may help"
             reasons.append(f"{len(groups)} {reason.word} ({_first_keys(fit, groups)}{about})")
-    if not reasons:
+    told = [_without_errors(fit)]
+    if reasons:
+        some = f"{len(every)} of {fit.n_groups} groups have no complete fit: {', '.join(reasons)}"
+        told = [f"{some}; {_spoken_for(fit)}see .status", *told]
+    return "; ".join(filter(None, told))
+
+
+def _without_errors(fit: GroupFit) -> str:
+    """Say so if no group that was fitted has the errors that were asked for."""
+    e = fit.estimates
+    fitted = e.status == Status.OK
+    if not fitted.any() or not (e.flags[fitted] & Flag.NO_ROBUST_ERRORS).all():
         return ""
-    return (
-        f"not every one of {fit.n_groups} groups could be fitted: {', '.join(reasons)}; "
-        f"{_spoken_for(fit)}what they leave open is NaN, see .status"
-    )
+    why = ""
+    if fit.spec.cov_type == "cluster":
+        why = ": a group is one cluster if groups= is what by= is; groups= are clusters within a group"
+    return f"no group has errors (flag no_robust_errors{why})"
 
 
 def _spoken_for(fit: GroupFit) -> str:

@@ -192,8 +192,8 @@ def test_one_warning_with_counts_by_reason_and_the_first_keys(backend: str) -> N
     with pytest.warns(GbregWarning) as caught:
         made = gbreg.fit(bad_table(), **{**CALL, "backend": backend})
     assert [str(w.message) for w in caught] == [
-        "not every one of 10 groups could be fitted: 2 too_few_rows (4, 5), 1 no_data (9), "
-        "3 rank_deficient (6, 7, 8; predictors 'z'); what they leave open is NaN, see .status"
+        "6 of 10 groups have no complete fit: 2 too_few_rows (4, 5), 1 no_data (9), "
+        "3 rank_deficient (6, 7, 8; predictors 'z'); see .status"
     ]
     assert made.status["y"].value_counts()[["ok", "too_few_rows", "no_data", "rank_deficient"]].tolist() == [
         4,
@@ -456,3 +456,64 @@ def test_public_names_are_there() -> None:
     assert all(hasattr(gbreg, name) for name in gbreg.__all__)
     assert isinstance(gbreg.__version__, str)
     assert sys.modules["gbreg.accessor"].GbregAccessor is pd.DataFrame.gbreg
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ({"X": ["x"]}, "gbreg calls it linear="),
+        ({"groupby": "g"}, "gbreg calls it by="),
+        ({"sigma": "s"}, r"gbreg calls it weights=, which takes 1/sigma\*\*2"),
+        ({"subset": None}, "gbreg calls it where="),
+        ({"cluster": "g"}, "gbreg calls it groups=, with cov_type='cluster'"),
+    ],
+)
+def test_options_of_other_libraries_are_recognised(option: dict[str, Any], hint: str) -> None:
+    for call in (gbreg.fit, lambda frame, **options: frame.gbreg.fit(**options)):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument.*; {hint}$"):
+            call(table(), **CALL, **option)
+
+
+@pytest.mark.parametrize(
+    ("option", "ending"),
+    [
+        ({"cov_type": "nonrobust"}, "got 'nonrobust'; gbreg calls it 'classical'"),
+        ({"cov_type": "Fixed scale"}, "got 'Fixed scale'; gbreg calls it 'known'"),
+        ({"loss": "Tukey"}, "got 'Tukey'; gbreg calls it 'bisquare'"),
+        ({"loss": "quantile"}, "got 'quantile'; gbreg calls it 'absolute'"),
+        ({"cov_type": None}, "got None"),
+        ({"missing": "nonrobust"}, "got 'nonrobust'"),  # of another option
+    ],
+)
+def test_choices_of_other_libraries_are_recognised(option: dict[str, Any], ending: str) -> None:
+    with pytest.raises(SpecError, match=f"{ending}$"):
+        gbreg.fit(table(), **{**CALL, **option})
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ({"where": "x > 0"}, r"'x > 0'; for an expression give a callable: lambda d: d.eval\('x > 0'\)"),
+        ({"weights": "1/z**2"}, r"give a callable: lambda d: d.eval\('1/z\*\*2'\)"),
+        ({"linear": ["x", "x*z"]}, r"give a callable: \('x\*z', lambda d: d.eval\('x\*z'\)\)"),
+        ({"weights": "z-score"}, "'z-score'$"),
+    ],
+)
+def test_what_looks_like_code_is_told_how_to_be_asked_for(option: dict[str, Any], hint: str) -> None:
+    with pytest.raises(gbreg.ColumnError, match=hint):
+        gbreg.fit(table(), **{**CALL, **option})
+
+
+def test_series_that_lack_rows(backend: str) -> None:
+    frame = table()
+    call = {**CALL, "backend": backend}
+    with pytest.warns(
+        GbregWarning, match=r"^a Series in by= has no value for 3 of \d+ rows, whose labels"
+    ) as told:
+        fit = gbreg.fit(frame, **{**call, "by": frame["g"].iloc[3:]})
+    assert len(told) == 1
+    assert fit.accounting()["without_key"].tolist() == [3] * len(fit.targets)
+    with pytest.raises(
+        gbreg.WeightsError, match=r"3 rows that take part are not, first nan.*; a Series is aligned"
+    ):
+        gbreg.fit(frame, **{**call, "weights": frame["x"].abs().iloc[3:]})

@@ -28,7 +28,7 @@ from gbreg.columns import (
     read_mask,
     read_weights,
 )
-from gbreg.errors import ColumnError, DTypeError, SpecError
+from gbreg.errors import ColumnError, DTypeError, GbregWarning, SpecError
 
 SEEDED = settings(derandomize=True, deadline=None, max_examples=examples(150))
 NAN = float("nan")
@@ -322,7 +322,6 @@ FRAME = pd.DataFrame({"x": [1.0, 2.0, 3.0], "n": [4, 5, 6]}, index=list("abc"))
     [
         (lambda d: d["x"] ** 2, [1.0, 4.0, 9.0]),
         (lambda d: (d["x"] * 2).sort_values(ascending=False), [2.0, 4.0, 6.0]),
-        (lambda d: d["x"].iloc[1:], [NAN, 2.0, 3.0]),
         (lambda d: d["x"].to_numpy() + 1, [2.0, 3.0, 4.0]),
         (lambda d: [7, 8, 9], [7.0, 8.0, 9.0]),
         (lambda d: pd.array([7, None, 9], dtype="Int64"), [7.0, NAN, 9.0]),
@@ -340,9 +339,23 @@ def test_derived_columns(source: Any, want: list[float]) -> None:
     pd.testing.assert_frame_equal(FRAME, before)
 
 
+def test_derived_series_that_lack_rows_are_told() -> None:
+    for source, want in (
+        (lambda d: d["x"].iloc[1:], [NAN, 2.0, 3.0]),
+        (lambda d: d["x"].iloc[:1], [1.0, NAN, NAN]),
+    ):
+        missing = sum(np.isnan(want))
+        with pytest.warns(
+            GbregWarning, match=f"^'new' in linear= has no value for {missing} of 3 rows, whose"
+        ):
+            got = read_columns(FRAME, [Column("new", source)], "linear")[0]
+        np.testing.assert_array_equal(got.values, want)
+
+
 def test_derived_integers_align_exactly() -> None:
     big = pd.Series([2**60 + 1, 2**60 + 2], index=list("cb"))
-    got = read_columns(FRAME, [Column("new", lambda d: big)], "linear")[0]
+    with pytest.warns(GbregWarning, match="no value for 1 of 3 rows"):
+        got = read_columns(FRAME, [Column("new", lambda d: big)], "linear")[0]
     assert got.values.tolist() == [0, 2**60 + 2, 2**60 + 1]
     assert got.is_missing().tolist() == [True, False, False]
     assert (

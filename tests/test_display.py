@@ -77,7 +77,7 @@ def test_one_screen_tells_what_was_fitted_and_what_became_of_the_rows() -> None:
     assert "status 1,198 ok, 1 rank_deficient" in got
     assert "... 1,194 more groups" in got
     assert len(got.splitlines()) < 25
-    for text in (f"{fit.params.iloc[0, 0]:.5g} ± {fit.bse.iloc[0, 0]:.2g}", "NaN ± NaN"):
+    for text in (f"{fit.params.iloc[0, 0]:.5g} ± {fit.bse.iloc[0, 0]:.2g}", " NaN "):
         assert text in got
     text = Tags(fit._repr_html_()).text
     assert all(
@@ -276,3 +276,15 @@ def test_a_misspelt_key_gets_a_hint() -> None:
     pair = fitted(frame(2).assign(h="b"), by=["h", "g"])
     with pytest.raises(gbreg.SpecError, match=r"tuples of \['h', 'g'\]"):
         pair.group("b")
+
+
+def test_errors_have_two_digits_and_no_exponent_unless_they_need_one() -> None:
+    fit = fitted(frame(1).assign(y=lambda d: 1000 * d["y"]))
+    b, e = fit.params.iloc[0, 0], fit.bse.iloc[0, 0]
+    assert f"{b:.5g} ± {float(f'{e:.2g}'):.0f} " in repr(fit)
+    assert e > 99
+
+
+def test_a_layout_says_what_it_holds() -> None:
+    layout = frame(3).gbreg.group(by="g")
+    assert repr(layout) == f"GroupLayout: 3 groups by ('g',), {layout.n_rows} of {layout.n_rows} rows"
