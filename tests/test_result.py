@@ -351,7 +351,10 @@ def test_each_reason_for_a_missing_prediction_is_counted() -> None:
     frame = pd.DataFrame(
         {"g": ["a", "c", "e", "zz", None, "a"], "x": [1.0, 1, 1, 1, 1, np.nan]}, index=list("uvwxyz")
     )
-    counts = "2 in groups that were not fitted or do not determine it, 1 with a predictor missing or infinite, 2 without key or in groups"
+    counts = (
+        "2 in groups that were not fitted or do not determine it, 1 with a predictor missing or infinite, "
+        "2 without key or in groups"
+    )
     with pytest.raises(gbreg.MissingDataError, match=rf"5 of 6 rows .*{counts}.*first at \['v', 'w', 'x'\]"):
         trouble().predict(frame, missing="raise")
     with pytest.raises(gbreg.MissingDataError, match="5 of 6"):
