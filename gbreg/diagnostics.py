@@ -152,8 +152,8 @@ class Diagnostics:
     def scale(self) -> pd.DataFrame:
         """Residual variance of a row of weight 1, ssr / df_resid.
 
-        Of another loss than squares the robust standard deviation 1.4826 median(sqrt(w) |r|), not
-        squared, as statsmodels' ``RLM`` has it.
+        With another ``loss`` than "squared" it is a standard deviation, 1.4826 median(sqrt(w) |r|), not
+        squared, as in statsmodels' ``RLM``.
         """
         return self._by_target(self.statistics.scale)
 

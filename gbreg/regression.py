@@ -148,7 +148,7 @@ def fit(
         Rows further than this many robust standard deviations from the fit are set aside
         and their group is fitted again, until the rows set aside stay the same. The deviation is
         1.4826 times the median of sqrt(w) |residual| over all rows of the group, so a row may
-        come back; after half of the iterations it is not estimated anew. See ``nobs_clipped``
+        come back; after half of the iterations the deviation stays as it is. See ``nobs_clipped``
         and ``clipped(frame)``. The first fit has all rows: outliers that bend it, many of them
         or far out in a predictor, can hide.
     clip_iterations : int, optional
@@ -169,8 +169,8 @@ def fit(
         `GroupFit.scale`. Groups whose predictors are dependent need ``on_collinear="drop"``. Goes
         with ``cov_type="classical"`` only.
     tuning : float, optional
-        Of "huber", default 1.345, and "bisquare", default 4.685; at least 0.001, where "huber" is
-        "absolute" but for a thousandth of the standard deviation.
+        Of "huber", default 1.345, and "bisquare", default 4.685; at least 0.001: below, "huber" would
+        be "absolute" to all purposes.
     quantile : float, optional
         Of "absolute", between 0 and 1; default 0.5, the median.
     maxiter : int, optional

@@ -225,7 +225,7 @@ class FitSpec:
     def need_errors(self, what: str) -> None:
         """Raise `SpecError` if the fit has no standard errors."""
         if self.shrunk:
-            raise SpecError(f"{what} needs standard errors, which a fit with {self.shrunk} has not")
+            raise SpecError(f"{what} needs standard errors, which a fit with {self.shrunk} does not have")
 
     def need_least_squares(self, what: str) -> None:
         """Raise `SpecError` if the fit minimises anything else."""

@@ -69,7 +69,7 @@ def test_intervals_are_those_of_statsmodels(backend: str, kind: str, weights: st
 @pytest.mark.parametrize("kind", ["weighted", "known"])
 def test_new_observations_have_weights(kind: str) -> None:
     fit, bare = fitted(kind), FRAME.drop(columns="w")
-    with pytest.raises(SpecError, match="the weights of the fit, 'w', are no column of this frame; give"):
+    with pytest.raises(SpecError, match="the weights of the fit, 'w', are not a column of this frame; give"):
         fit.predict(bare, interval="prediction")
     pd.testing.assert_frame_equal(  # the mean has no weight of its own
         fit.predict(bare, interval="confidence"), fit.predict(FRAME, interval="confidence")

@@ -299,7 +299,7 @@ def test_whole_numbers_beyond_the_range_of_floats(backend: str) -> None:
 def test_what_has_no_errors_says_so() -> None:
     frame = make_frame()
     fit = frame.gbreg.fit(**CALL, ridge=[1.0, 0, 0])
-    match = r"needs standard errors, which a fit with ridge=\[1.0, 0.0, 0.0\] has not"
+    match = r"needs standard errors, which a fit with ridge=\[1.0, 0.0, 0.0\] does not have"
     for call in (
         lambda: fit.bse,
         lambda: fit.tvalues,
