@@ -11,7 +11,7 @@ import pandas as pd
 
 from gbreg.columns import check_labels, evaluate, is_label
 from gbreg.errors import ColumnError, SpecError
-from gbreg.keys import check_grouping
+from gbreg.keys import check_grouping, level_values
 from gbreg.layout import GroupLayout
 from gbreg.spec import FitSpec, Grouping, Unkept
 
@@ -83,7 +83,7 @@ def _other_key(layout: GroupLayout, frame: pd.DataFrame) -> int | None:
     keys = layout.keys.take(layout.codes[rows])
     for i, label in enumerate(labels):
         if type(frame.columns) is pd.Index and label in frame.columns and len(rows):
-            own = keys.get_level_values(i).to_numpy(dtype=object)
+            own = level_values(keys, i).to_numpy(dtype=object)
             here = evaluate(frame, label, "by").iloc[rows].to_numpy(dtype=object)
             for row, a, b in zip(rows.tolist(), own, here, strict=True):
                 gone = _is_missing(a), _is_missing(b)

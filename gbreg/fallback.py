@@ -18,7 +18,7 @@ from gbreg import tables
 from gbreg.errors import SpecError
 from gbreg.flat import key_names
 from gbreg.flat import text as label_text
-from gbreg.keys import find_keys
+from gbreg.keys import find_keys, level_values
 from gbreg.layout import GroupLayout, make_layout, read_only
 from gbreg.problem import BoolArray, IntArray, Status
 from gbreg.rowops import code_type
@@ -148,7 +148,7 @@ def coarser(layout: GroupLayout, levels: Levels) -> GroupLayout:
     n = layout.n_groups
     if levels:
         # names that are no integers: with observed=False pandas takes those for places
-        parts = {f"key {level}": pd.Series(layout.keys.get_level_values(level)) for level in levels}
+        parts = {f"key {level}": pd.Series(level_values(layout.keys, level)) for level in levels}
         grouping = replace(layout.grouping, by=list(parts), level=None, dropna=False)
         groups = make_layout(pd.DataFrame(parts, index=pd.RangeIndex(n)), grouping)
         keys = groups.keys.set_names([layout.keys.names[level] for level in levels])
@@ -211,7 +211,8 @@ def _levels_of(fit: Diagnostics, keys: pd.Index[Any]) -> Iterator[tuple[Diagnost
         if not levels:
             yield parent, pd.Index([ALL]).repeat(len(keys))
         elif isinstance(keys, pd.MultiIndex):
-            yield parent, keys.droplevel([i for i in range(keys.nlevels) if i not in levels])
+            gone = [i for i in range(keys.nlevels) if i not in levels]  # numbers are names, if there are such
+            yield parent, keys.set_names(range(keys.nlevels)).droplevel(gone)
 
 
 def _at(values: BoolArray, places: IntArray) -> BoolArray:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gbreg.errors import SpecError
+from gbreg.keys import level_values
 from gbreg.spec import INTERCEPT, FitSpec, check_fraction
 from gbreg.suggest import nearest
 from gbreg.tables import as_words
@@ -234,7 +235,7 @@ def _frame(keys: pd.Index[Any], names: Sequence[Hashable], columns: Sequence[Any
     every = [*key_names(keys), *names]
     if clash := [name for name, count in Counter(every).items() if count > 1]:
         raise SpecError(f"several columns would be called {clash}; rename keys, targets or predictors")
-    levels = [keys.get_level_values(i) for i in range(keys.nlevels)]
+    levels = [level_values(keys, i) for i in range(keys.nlevels)]
     made = pd.DataFrame(dict(enumerate([*levels, *columns])), index=pd.RangeIndex(len(keys)), copy=False)
     made.columns = pd.Index(every, tupleize_cols=False)
     return made

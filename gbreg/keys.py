@@ -58,6 +58,13 @@ def number_rows(frame: pd.DataFrame, grouping: Grouping, ops: RowOps = NUMPY) ->
     return _ask_pandas(frame, grouping)
 
 
+def level_values(keys: pd.Index[Any], i: int) -> pd.Index[Any]:
+    """The level at a position, which pandas would take for a name first, if some level is called so."""
+    if keys.nlevels == 1 or i not in keys.names:
+        return keys.get_level_values(i)
+    return keys.set_names(range(keys.nlevels)).get_level_values(i).rename(keys.names[i])
+
+
 def find_keys(keys: pd.Index[Any], wanted: pd.Index[Any]) -> IntArray:
     """Positions of ``wanted`` keys in ``keys`` (no duplicates); -1 for those not there.
 
@@ -74,7 +81,7 @@ def find_keys(keys: pd.Index[Any], wanted: pd.Index[Any]) -> IntArray:
     codes = np.zeros(n + len(wanted), dtype=np.int64)
     absent = np.zeros(len(wanted), dtype=np.bool_)
     for i in range(keys.nlevels):
-        own, base = _level_codes(keys.get_level_values(i), wanted.get_level_values(i))
+        own, base = _level_codes(level_values(keys, i), level_values(wanted, i))
         absent |= own[n:] < 0
         codes = pd.factorize(codes * base + own)[0].astype(np.int64)  # dense again: never overflows
     place = np.full(len(codes), -1, dtype=np.int64)
@@ -349,7 +356,7 @@ def check_bins(by: Any, keys: pd.Index[Any], found: pd.Index[Any]) -> None:
     for i, item in enumerate(by if isinstance(by, list) else [by]):
         if not isinstance(item, pd.Grouper) or item.freq is None or not len(keys) or not len(found):
             continue
-        own, here = keys.get_level_values(i), found.get_level_values(i)
+        own, here = level_values(keys, i), level_values(found, i)
         if getattr(own, "tz", None) != getattr(here, "tz", None):
             continue  # none is like another
         step = pd.Timedelta(item.freq) if isinstance(item.freq, pd.offsets.Tick) else None
@@ -365,6 +372,6 @@ def check_bins(by: Any, keys: pd.Index[Any], found: pd.Index[Any]) -> None:
 
 def warn_of_dtypes(keys: pd.Index[Any], found: pd.Index[Any]) -> None:
     """Of keys none of which is one of the fit's, say which are of another dtype."""
-    pairs = [(keys.get_level_values(i), found.get_level_values(i)) for i in range(keys.nlevels)]
+    pairs = [(level_values(keys, i), level_values(found, i)) for i in range(keys.nlevels)]
     if others := [f"{a.name!r} is {b.dtype}, in the fit {a.dtype}" for a, b in pairs if a.dtype != b.dtype]:
         warn(f"no row of the frame is in a group of the fit, and keys differ in dtype: {'; '.join(others)}")

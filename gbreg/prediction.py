@@ -243,8 +243,8 @@ class FrameRows:
             )
         if weights is None and asked is not None and asked not in self.frame.columns:
             raise SpecError(
-                f"the weights of the fit, {asked!r}, are not a column of this frame; give weights= of its rows, "
-                "in the same unit"
+                f"the weights of the fit, {asked!r}, are not a column of this frame; give weights= of "
+                "its rows, in the same unit"
             )
         return asked
 
@@ -341,7 +341,7 @@ def predict(
     if weights is not None and interval != "prediction":
         raise SpecError(f'weights= are of new rows, so they need interval="prediction", got {interval!r}')
     if weights is not None and fit.spec.frequency:
-        raise SpecError('weights= of new rows need weights_type="analytic"; a count is not the weight of one row')
+        raise SpecError('weights= of new rows need weights_type="analytic"; a count is no weight of a row')
     rows = FrameRows(fit, frame, missing, by)
     if interval is None:
         return rows.predict(source)

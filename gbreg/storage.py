@@ -23,6 +23,7 @@ from gbreg.columns import Column
 from gbreg.errors import GbregError, MissingExtraError, SpecError
 from gbreg.estimates import Estimates
 from gbreg.fallback import attach, parent_names
+from gbreg.keys import level_values
 from gbreg.problem import FitOptions, Loss
 from gbreg.spec import FitSpec, Grouping, Unkept
 
@@ -184,7 +185,7 @@ def _keys_out(arrow: Any, keys: pd.Index[Any]) -> tuple[Any, list[dict[str, Any]
     levels: list[dict[str, Any]] = []
     metadata: dict[bytes, bytes] = {}
     for i, name in enumerate(keys.names):
-        level = keys.get_level_values(i)
+        level = level_values(keys, i)
         about = {"name": _label_out(name), "dtype": _dtype_name(level.dtype)}
         if isinstance(level, pd.CategoricalIndex):
             about |= {"dtype": _dtype_name(level.categories.dtype), "ordered": level.ordered}
@@ -196,9 +197,9 @@ def _keys_out(arrow: Any, keys: pd.Index[Any]) -> tuple[Any, list[dict[str, Any]
     table = _checked(arrow, columns, "keys")
     back = _keys_in(arrow, table.replace_schema_metadata({**table.schema.metadata, **metadata}), levels)
     for i in range(keys.nlevels):
-        if not _same(back.get_level_values(i), keys.get_level_values(i)):
+        if not _same(level_values(back, i), level_values(keys, i)):
             raise SpecError(
-                f"keys {keys.names[i]!r} of dtype {keys.get_level_values(i).dtype} cannot be saved: "
+                f"keys {keys.names[i]!r} of dtype {level_values(keys, i).dtype} cannot be saved: "
                 "from Parquet they would come back as something else (tuples as lists, say); convert them"
             )
     return table, levels, metadata

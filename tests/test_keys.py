@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -626,3 +627,46 @@ def test_hash_tables_of_words_grow() -> None:
         layout = make_layout(frame, Grouping("g"), CompiledRows(threads))
         assert_index_equal(layout.keys, want.keys, exact=True)
         np.testing.assert_array_equal(layout.codes, want.codes)
+
+
+@pytest.mark.parametrize("labels", [(1, 2), (1, 0), ("k", 0), (2, 0, 1), (1.0, True), (0, 1)])
+def test_labels_that_are_positions_of_other_keys(labels: tuple[Any, ...], tmp_path: Path) -> None:
+    """pandas takes the number of a level for its name, if one is called so."""
+    rng = np.random.default_rng(71)
+    labels = ("k", True) if labels == (1.0, True) else labels
+    plain = pd.DataFrame({"x": rng.normal(size=240), "y": rng.normal(size=240)})
+    names = [f"key {i}" for i in range(len(labels))]
+    for i, name in enumerate(names):
+        plain[name] = 10 * (i + 1) + rng.integers(0, 3 - (i == 1), 240)
+    plain.loc[plain.index[plain[names[0]] == 10][3:], names[0]] = 11  # some groups are too small
+    frame = plain.rename(columns=dict(zip(names, labels, strict=True)))
+
+    def fitted(data: pd.DataFrame, by: list[Any], **options: Any) -> gbreg.GroupFit:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GbregWarning)
+            return gbreg.fit(data, by=by, linear=["x"], targets=["y"], backend="numpy", **options)
+
+    for options in ({}, {"fallback": "parent"}):
+        want, got = fitted(plain, names, **options), fitted(frame, list(labels), **options)
+        assert list(got.keys.names) == list(labels)
+        np.testing.assert_array_equal(got.predict(frame), want.predict(plain))
+        by = [frame[label].to_numpy() for label in labels]
+        np.testing.assert_array_equal(got.predict(frame, by=by), want.predict(plain))
+        np.testing.assert_array_equal(got.durbin_watson(frame), want.durbin_watson(plain))
+        np.testing.assert_array_equal(
+            got.augment(frame)[["y_fitted", "y_leverage"]], want.augment(plain)[["y_fitted", "y_leverage"]]
+        )
+        for table in ("to_frame", "tidy", "glance"):
+            flat, right = getattr(got, table)(), getattr(want, table)()
+            assert flat.columns[: len(labels)].tolist() == list(labels)
+            np.testing.assert_array_equal(flat.iloc[:, : len(labels)], right.iloc[:, : len(labels)])
+        key = got.keys[-1]
+        assert str(got.group(key)) == str(want.group(key))
+        for one, own in zip(got.parents.values(), want.parents.values(), strict=True):
+            pd.testing.assert_index_equal(one.keys, own.keys, check_names=False)
+        if all(type(label) is type(labels[0]) for label in labels):
+            got.to_parquet(tmp_path / "fit.parquet")
+            pd.testing.assert_index_equal(gbreg.read_parquet(tmp_path / "fit.parquet").keys, got.keys)
+    layout = frame.gbreg.group(by=list(labels))
+    again = fitted(frame, layout)
+    np.testing.assert_array_equal(again.params, want.params)
