@@ -187,3 +187,31 @@ def residuals(
     for j in range(k):
         resid -= slopes[j].take(own) * (Z[:, j] - centers[j].take(own))
     return resid
+
+
+def term_sizes(
+    problem: Problem, estimates: Estimates, q: int, rows: Any, groups: IntArray, own: IntArray
+) -> FloatArray:
+    """(n,) sizes of the terms whose sum the fitted value of target q is; rounding is a part of these."""
+    k = problem.n_predictors
+    slopes = estimates.params[groups, q, estimates.params.shape[2] - k :]
+    slopes = np.where(estimates.dropped[groups, 0], 0.0, slopes).T.copy()
+    centers = estimates.center[groups, 0].T.copy()
+    terms: FloatArray = np.abs(estimates.level[groups, q]).take(own)
+    for j in range(k):
+        terms += np.abs(slopes[j].take(own) * (problem.Z[rows, j] - centers[j].take(own)))
+    return terms
+
+
+def mean_term_sizes(
+    problem: Problem,
+    estimates: Estimates,
+    q: int,
+    rows: Any,
+    groups: IntArray,
+    own: IntArray,
+    side: FloatArray,
+) -> FloatArray:
+    """(g,) means of `term_sizes` times ``side`` (n,), 0 where that is 0."""
+    terms = np.where(side > 0, side * term_sizes(problem, estimates, q, rows, groups, own), 0.0)
+    return np.asarray(np.bincount(own, terms, len(groups)) / np.bincount(own, minlength=len(groups)))

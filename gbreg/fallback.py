@@ -189,16 +189,17 @@ def usable(fit: Diagnostics) -> BoolArray:
 def sources(fit: Diagnostics, keys: pd.Index[Any]) -> Served:
     """Of each key, the finest fit that is usable.
 
-    Where there is none, a group that is ``not_converged`` keeps its own numbers, as it does
-    without parents.
+    Where there is none, a group that is ``not_converged``, or that determines some values, keeps its own
+    numbers, as it does without parents.
     """
     places, source = [], np.full((len(keys), len(fit.targets)), -1, dtype=np.int16)
     for i, (one, own) in enumerate(_levels_of(fit, keys)):
         place = find_keys(one.keys, own)
         places.append(place)
         source[(source < 0) & _at(usable(one), place)] = i
-    unstable = fit.estimates.status == Status.NOT_CONVERGED
-    source[(source < 0) & _at(unstable, places[0])] = 0
+    status = fit.estimates.status
+    some = (status == Status.NOT_CONVERGED) | ((status == Status.RANK_DEFICIENT) & (not fit.spec.shrunk))
+    source[(source < 0) & _at(some & np.isfinite(fit.estimates.level), places[0])] = 0
     return Served(places, source)
 
 

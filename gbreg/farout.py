@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gbreg.estimates import DECIDED, Estimates, residuals
+from gbreg.estimates import DECIDED, Estimates, residuals, term_sizes
 from gbreg.minimizers import Rows
 from gbreg.minimum import EXACT, NORMAL, START_ROWS
 from gbreg.problem import BoolArray, Flag, FloatArray, IntArray, Loss, Problem, Status
@@ -242,11 +242,7 @@ def _blurred(
     problem: Problem, made: Estimates, q: int, rows: IntArray, groups: IntArray, own: IntArray
 ) -> FloatArray:
     """(n,) sizes of residuals and of their rounding: where level and slope cancel they are 0 by chance."""
-    k = problem.n_predictors
-    slopes = np.where(made.dropped[groups, 0], 0.0, made.params[groups, q, made.params.shape[2] - k :])
-    terms = np.abs(made.level[groups, q])[own]
-    for j in range(k):
-        terms += np.abs(slopes[own, j] * (problem.Z[rows, j] - made.center[groups, 0, j][own]))
+    terms = term_sizes(problem, made, q, rows, groups, own)
     return np.asarray(np.abs(residuals(problem, made, q, rows, groups, own)) + EXACT / 2 * terms)
 
 

@@ -59,9 +59,10 @@ def departures(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatAr
         own = np.flatnonzero(e.dropped[:, m].any(axis=1))
         place[own] = np.arange(len(own))
         rows = np.flatnonzero(place[groups] >= 0)
-        xcorr, dropped, norm, center = (values[own, m] for values in (e.xcorr, e.dropped, e.norm, e.center))
+        xcorr, dropped, center = e.xcorr[own, m], e.dropped[own, m], e.center[own, m]
+        spread = e.norm[own, m] / np.sqrt(e.wsum[own, m, None])
         there = deviations[:, rows], place[groups[rows]]
-        out[m, rows] = quadratic.departure(xcorr, dropped, norm, center, *there)
+        out[m, rows] = quadratic.departure(xcorr, dropped, spread, center, *there)
     return out[e.pattern]
 
 

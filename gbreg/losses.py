@@ -17,7 +17,7 @@ import numpy as np
 from gbreg.backends import Progress
 from gbreg.backends._ranges import map_ranges, piece_rows
 from gbreg.errors import GbregError
-from gbreg.estimates import DECIDED, Estimates, residuals
+from gbreg.estimates import DECIDED, Estimates, mean_term_sizes, residuals
 from gbreg.farout import survive_far_rows
 from gbreg.minimum import EXACT, Minimize, Minimum
 from gbreg.problem import BoolArray, Flag, FloatArray, IntArray, Loss, Problem, Status, frozen
@@ -217,7 +217,8 @@ class _Work:
         if exact.any():
             zeros = np.bincount(own, problem.Z[rows, problem.n_predictors + q] == 0, len(groups))
             nothing = zeros > sizes / 2  # the target has no size
-            rounding = scale * unit <= EXACT * self._sizes(q, rows, own, design.near)
+            size = mean_term_sizes(problem, out, q, rows, groups, own, design.near)
+            rounding = scale * unit <= EXACT * size
             exact &= rounding | (nothing & (scale < COARSE))
             coarse &= ~exact
         deviation = out.target_norm[groups, q] / unit / np.sqrt(sizes)
@@ -243,18 +244,6 @@ class _Work:
         out.status[beyond, q] = Status.OVERFLOW
         out.blank((beyond, q))
         return coarse
-
-    def _sizes(self, q: int, rows: slice | IntArray, own: IntArray, side: FloatArray) -> FloatArray:
-        """(g,) mean size of the terms whose sum the target is."""
-        out, k = self.out, self.problem.n_predictors
-        terms = np.abs(out.level[self.groups, q])[own]
-        slopes = np.where(
-            out.dropped[self.groups, 0], 0.0, out.params[self.groups, q, out.params.shape[2] - k :]
-        )
-        for j in range(k):
-            terms += np.abs(slopes[own, j] * (self.problem.Z[rows, j] - out.center[self.groups, 0, j][own]))
-        terms = np.where(side > 0, side * terms, 0.0)
-        return np.asarray(np.bincount(own, terms, len(self.groups)) / np.bincount(own))
 
 
 def error_of_loss(

@@ -18,7 +18,7 @@ from gbreg.problem import BoolArray, FloatArray, IntArray
 
 Parts = Sequence[FloatArray]  # a number is their sum, the largest first: integers beyond 2**53
 SINGULAR = 1e-8  # restrictions whose independent part is smaller have lost half of their digits
-BLURRED = 2.0**-42  # of the terms of a relation between predictors, what rounding may leave of it
+BLURRED = 2.0**-40  # of the terms of a relation between predictors, what rounding may leave of it
 RELATION = 1e-6  # where it may leave more, nothing is told by it
 NEAR = 1e-9  # correlations in float64 hold a pivot of this size to seven digits
 
@@ -65,7 +65,7 @@ def fit_factor(xcorr: FloatArray, dropped: BoolArray) -> FloatArray:
 def departure(
     xcorr: FloatArray,
     dropped: BoolArray,
-    norm: FloatArray,
+    spread: FloatArray,
     center: FloatArray,
     deviations: FloatArray,
     groups: IntArray,
@@ -78,8 +78,9 @@ def departure(
 
     Parameters
     ----------
-    xcorr, dropped, norm, center
-        (g, k(k-1)/2), (g, k) each; of groups with dropped predictors.
+    xcorr, dropped, spread, center
+        (g, k(k-1)/2), (g, k) each; of groups with dropped predictors. ``spread`` is norm over the root of
+        the sum of weights.
     deviations, groups
         (k, n), (n,); of rows in these groups.
     """
@@ -90,7 +91,7 @@ def departure(
     out = np.zeros(len(groups))
     with np.errstate(all="ignore"):
         for i in range(k):
-            length, gone = norm[groups, i], dropped[groups, i]
+            length, gone = spread[groups, i], dropped[groups, i]
             rest, largest = deviations[i].copy(), np.abs(deviations[i]) + np.abs(center[groups, i])
             terms = largest.copy()
             for j in range(i):
@@ -100,6 +101,7 @@ def departure(
                     np.abs(share) * blur[j] + np.where(pivot > 0, np.abs(along[j]) / pivot, 0.0)
                 )
                 largest += length * np.abs(share * along[j])
+            largest += length  # what the predictor may be in other rows
             told = BLURRED * terms <= RELATION * largest
             far = np.where(told | (rest == 0), np.abs(rest) / (BLURRED * terms), np.nan)
             out = np.where(gone, np.maximum(out, np.where(rest == 0, 0.0, far)), out)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pandas as pd
 
-from gbreg.estimates import PER_TARGET, Estimates, residuals
-from gbreg.minimum import NORMAL
+from gbreg.estimates import PER_TARGET, Estimates, mean_term_sizes, residuals
+from gbreg.minimum import EXACT, NORMAL
 from gbreg.problem import BoolArray, Flag, FloatArray, IntArray, Problem, Status
 from gbreg.rows import Pattern
 
@@ -32,7 +32,7 @@ def clip_outliers(
     its group, those set aside included: it may come back. After half of the iterations, and once
     the fit is perfect, the limit stays as it is: from then on each fit lowers
     sum min(w r^2, limit^2), which has to end. Groups that could not be fitted, perfect fits and
-    groups whose median is 0 keep all their rows.
+    groups whose median is 0, or rounding noise, keep all their rows.
 
     Parameters
     ----------
@@ -79,10 +79,12 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -
     for done in range(iterations + 1):
         rows, own = whole.rows_of(asked)
         with np.errstate(all="ignore"):
-            sizes = np.sqrt(whole.w[rows]) * np.abs(residuals(whole, made, 0, rows, asked, own))
+            side = np.sqrt(whole.w[rows])
+            sizes = side * np.abs(residuals(whole, made, 0, rows, asked, own))
+            noise = EXACT * mean_term_sizes(whole, made, 0, rows, asked, own, side)
         limits = limit[asked]
         if done <= iterations // 2:
-            limits = np.where(_perfect(made)[asked], limits, _limits(sizes, own, limits, clip))
+            limits = np.where(_perfect(made)[asked], limits, _limits(sizes, own, limits, clip, noise))
         beyond = sizes > limits[own]
         moved = np.zeros(len(asked), dtype=np.bool_)
         moved[own[beyond == keep[rows]]] = True  # set aside and kept, or the other way round
@@ -120,10 +122,12 @@ def one_target(estimates: Estimates, q: int) -> Estimates:
     return Estimates(**arrays, pattern=np.zeros(1, dtype=np.int64))
 
 
-def _limits(sizes: FloatArray, own: IntArray, before: FloatArray, clip: float) -> FloatArray:
-    """(g,) limit of each group; that before where most rows lie on the fit and there is no scale."""
+def _limits(
+    sizes: FloatArray, own: IntArray, before: FloatArray, clip: float, noise: FloatArray
+) -> FloatArray:
+    """(g,) limit of each group; that before where most rows lie on the fit, but for ``noise`` (g,)."""
     medians = pd.Series(sizes).groupby(own).median().reindex(range(len(before))).to_numpy(dtype=np.float64)
-    return np.where(medians > 0, clip * NORMAL * medians, before)
+    return np.where(medians > noise, clip * NORMAL * medians, before)
 
 
 def _perfect(estimates: Estimates) -> BoolArray:
