@@ -17,6 +17,7 @@ from gbreg.quadratic import added
 
 NOISE = 2.0**-46  # of gradients, relative to the terms whose sum they are
 OPTIMAL = 2.0**-43  # what the proof of optimality allows them
+SNAP = 2.0**-44  # of the size of a coefficient's terms: so near a bound, it is at it
 ROUNDS = 30  # per coefficient: a problem takes a few in all
 
 
@@ -147,6 +148,14 @@ def bounded_least_squares(
         free[best[more], full[more]] = True
         last[full] = np.where(more, best, -1)
         left = np.concatenate([left[share < 1], full[more]])
+    near = free & (snapped(x, low, high, 2.0**-20 * (1 + np.abs(x))) != x)
+    if some := np.flatnonzero(near.any(axis=0)).tolist():
+        roots = np.sqrt(added(np.square(np.where(free[:, some], inverse(R[:, :, some]), 0.0)), 1))
+        size = added(np.abs(z[:, some]), 0) + added(np.abs(x[:, some]), 0)
+        x[:, some] = np.where(
+            free[:, some], snapped(x[:, some], low[:, some], high[:, some], SNAP * roots * size), x[:, some]
+        )
+        free &= (x > low) & (x < high)
     pull, noise = _pull(R, z, x)
     inside = (x >= low) & (x <= high)
     kind = np.where(
@@ -157,6 +166,11 @@ def bounded_least_squares(
     optimal[left] = False
     side = np.where(free | gone, 0, np.where(x == low, -1, 1)).astype(np.int8)
     return Bounded(x, free, side, optimal)
+
+
+def snapped(x: FloatArray, low: FloatArray, high: FloatArray, blur: FloatArray) -> FloatArray:
+    """x, or the bound that it is not farther from than ``blur``."""
+    return np.where(np.abs(x - low) <= blur, low, np.where(np.abs(x - high) <= blur, high, x))
 
 
 def _step(

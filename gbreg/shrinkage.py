@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gbreg import doubledouble as dd
-from gbreg.activeset import bounded_least_squares, dense, inverse, solved
+from gbreg.activeset import SNAP, bounded_least_squares, dense, inverse, snapped, solved
 from gbreg.augmented import BLUR, Design, describe, make_design
 from gbreg.estimates import PER_TARGET, Estimates, residuals
 from gbreg.inference import FULL
@@ -59,6 +59,7 @@ def shrink(
         _forget(made, lost, Status.RANK_DEFICIENT)
         wanted &= ~lost
     if not spec.penalised:
+        made.params[:] = _snapped(made, problem, spec)
         low, high = spec.limits
         broken = ((made.params < low) | (made.params > high)).any(axis=2)
         spare = (made.status == Status.SATURATED) & _held(made.params, spec).any(axis=2)
@@ -81,6 +82,21 @@ def shrink(
         free = made.rank[:, [0]] - _held(made.params, spec).sum(axis=2)
         made.freedom[:, :, 0] = np.where(known, free, np.nan)
     return made
+
+
+def _snapped(made: Estimates, problem: Problem, spec: FitSpec) -> FloatArray:
+    """Coefficients (g, t, p), those within rounding of a bound exactly there: else it would be chance."""
+    first = int(spec.options.intercept)
+    blur = SNAP * made.target_norm[:, :, None] * made.root
+    if first:
+        center, origin = _centers(problem, made)[0].T, _origins(problem)[problem.n_predictors :].T
+        reach = np.abs(center)[:, None]
+        terms = np.where(reach == 0, 0.0, reach * np.abs(made.params[:, :, 1:]))
+        size = np.abs(made.level + origin) + made.target_norm / np.sqrt(made.wsum)
+        blur[:, :, 0] = SNAP * (size + added(terms, 2))
+        blur[:, :, 0] += added(np.where(reach == 0, 0.0, reach * blur[:, :, 1:]), 2)
+    low, high = spec.limits
+    return snapped(made.params, low, high, blur)
 
 
 def _held(params: FloatArray, spec: FitSpec) -> BoolArray:
@@ -181,7 +197,9 @@ def _solve(design: Design, q: int, problem: Problem, made: Estimates, spec: FitS
         return plain
     slopes = _in_units(found.x, found.side, design, q, spec)
     intercept = _level(plain, slopes, design, q, problem, made)[1][0]
-    held = np.where(intercept < low[0], low[0], np.where(intercept > high[0], high[0], np.nan))
+    blur = _snap_of_intercept(slopes, design, q, problem, made)
+    inside = snapped(intercept, low[0], high[0], blur)
+    held = np.where(inside <= low[0], low[0], np.where(inside >= high[0], high[0], np.nan))
     return _held_at(plain, held, design, q, problem, made, spec)
 
 
@@ -220,6 +238,17 @@ def _held_at(
     blurred[some] = (constant & ~out & ~(inner[diagonal, diagonal] > BLUR)).any(axis=0)
     freedom[some] = _freedom(inner, found.free, through / lengths, spec)
     return _Solution(slopes, side, plain.step, freedom, held, optimal, blurred)
+
+
+def _snap_of_intercept(
+    slopes: FloatArray, design: Design, q: int, problem: Problem, made: Estimates
+) -> FloatArray:
+    """(g,) what rounding leaves of the intercept, given slopes (k, g) in the units of the data."""
+    center = np.abs(_centers(problem, made)[0])
+    level = np.abs(made.level[:, q] + _origins(problem)[problem.n_predictors + q])
+    level += design.target_unit[q] / np.sqrt(made.wsum[:, 0])
+    doubt = np.abs(slopes) + design.target_unit[q] / design.unit
+    return np.asarray(SNAP * (level + added(np.where(design.gone, 0.0, center * doubt), 0)))
 
 
 def _step(design: Design, q: int, slopes: FloatArray) -> FloatArray:
