@@ -30,6 +30,7 @@ class Design:
     R: FloatArray  # (p, p, g), the constant first
     Z: FloatArray  # (p, t, g)
     unit: FloatArray  # (k, g), what columns were divided by
+    length: FloatArray  # (k, g), the same, but the root of the ridge where a predictor is constant
     penalty: FloatArray  # (k, g), roots of the ridge, in these units; 1 where a predictor is constant
     through: FloatArray  # (k, g), the same where the intercept is held, and so tells constants apart
     constant: BoolArray  # (k, g), penalised predictors that do not vary
@@ -76,6 +77,7 @@ def make_design(
     norm = estimates.norm[:, 0].T
     unit, penalty, through = _units(norm, root_w, center, constant, ridge, standardize)
     unit = np.where(gone.T, 1.0, unit)  # may be 0
+    length = unit if standardize else np.where(constant & ~gone.T, np.sqrt(ridge)[:, None], unit)
     long, short = [], []
     if intercept:
         long.append(side / root_w[own])
@@ -97,7 +99,7 @@ def make_design(
     diagonal = np.arange(first, k + first)
     left = np.where(out, 1.0, R[diagonal, diagonal])
     weak, ill = left <= noise, left.min(axis=0, initial=1.0) < ILL
-    return Design(R, Z, unit, penalty, through, constant, target_unit, out, weak, ill, first)
+    return Design(R, Z, unit, length, penalty, through, constant, target_unit, out, weak, ill, first)
 
 
 def _constant(problem: Problem, estimates: Estimates, intercept: bool) -> BoolArray:
@@ -141,7 +143,7 @@ def describe(estimates: Estimates, design: Design, origin: FloatArray | None) ->
     """
     first, gone = design.first, design.gone
     k, g = gone.shape
-    inner = inverse(design.slopes) / design.unit[:, None]
+    inner = inverse(design.slopes) / design.length[:, None]
     E = np.zeros((k + first, k + first, g))  # E E' is the inverse
     E[first:, first:] = inner
     if first:
@@ -157,9 +159,9 @@ def describe(estimates: Estimates, design: Design, origin: FloatArray | None) ->
     estimates.root[:, 0] = np.where(lost, np.nan, sizes * lengths).T
     estimates.corr[:, 0] = np.where(lost[i] | lost[j], np.nan, added(E[i] * E[j], 1)).T
     i, j = pairs(k)
-    ratio = estimates.norm[:, 0].T / design.unit
+    ratio = estimates.norm[:, 0].T / design.length
     estimates.xcorr[:, 0] *= (ratio[i] * ratio[j]).T
-    estimates.norm[:, 0] = np.where(gone, estimates.norm[:, 0].T, design.unit).T
+    estimates.norm[:, 0] = np.where(gone, estimates.norm[:, 0].T, design.length).T
     diagonal = np.arange(k)
     pivots = np.where(gone, 1.0, design.slopes[diagonal, diagonal] ** 4)  # the digits that float64 loses
     estimates.pivot[:, 0] = pivots.min(axis=0, initial=1.0)

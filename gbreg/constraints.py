@@ -34,6 +34,8 @@ def read_ridge(given: Any, predictors: Sequence[Hashable]) -> tuple[float, ...] 
         _check_names("ridge", given, predictors, "predictors")
         return tuple(_penalty(given.get(name, 0.0), f" for {name!r}") for name in predictors)
     if _is_number(given):
+        if not predictors and given:
+            raise SpecError("ridge= is of predictors, and linear= has none; the intercept is not penalised")
         return (_penalty(given, ""),) * len(predictors)
     if isinstance(given, (str, bytes, Set)) or not (hasattr(given, "__len__") and hasattr(given, "__iter__")):
         raise SpecError(
@@ -61,6 +63,10 @@ def read_bounds(given: Any, terms: Sequence[Hashable], intercept: bool) -> Bound
     if not isinstance(given, (tuple, list)):
         raise SpecError(f"bounds must be a pair (low, high), or a mapping of terms to pairs, got {given!r}")
     free = ((-inf, inf),) * intercept
+    if len(terms) == len(free):
+        raise SpecError(
+            'a pair of bounds= is of predictors, and linear= has none; write {"Intercept": (low, high)}'
+        )
     return (*free, *(_pair(given, ""),) * (len(terms) - len(free)))
 
 

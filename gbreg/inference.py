@@ -235,15 +235,19 @@ def complement(leverage: FloatArray) -> FloatArray:
     return np.where(left > FULL, left, np.nan)
 
 
-def durbin_watson(scaled: FloatArray, groups: IntArray, g: int) -> FloatArray:
+def durbin_watson(
+    scaled: FloatArray, groups: IntArray, g: int, times: FloatArray | None = None
+) -> FloatArray:
     """Sum of (e_i - e_{i-1})^2 over sum e^2 of each group, e = sqrt(w) r: (n,), (n,) -> (g,).
 
-    Rows sorted by group. Durbin and Watson 1950; statsmodels' ``durbin_watson`` of ``wresid``.
+    Rows sorted by group, each of them ``times`` (n,) in a row. Durbin and Watson 1950; statsmodels'
+    ``durbin_watson`` of ``wresid``.
     """
     step = np.diff(scaled) ** 2
     within = groups[1:] == groups[:-1]
     steps = np.bincount(groups[1:][within], step[within], minlength=g)
-    total = np.bincount(groups, scaled * scaled, minlength=g)
+    squares = scaled * scaled if times is None else times * scaled * scaled
+    total = np.bincount(groups, squares, minlength=g)
     return np.asarray(steps / np.where(total > 0, total, np.nan), dtype=np.float64)
 
 

@@ -218,12 +218,15 @@ class FrameRows:
 
     def durbin_watson(self, weights: Any) -> pd.DataFrame:
         side, resid = self._side(weights), self._own_resid()
+        counts = read_weights(self.frame, self._asked_weights(weights)) if self.fit.spec.frequency else None
         used = self._used(resid, side) & (self.groups >= 0)
         out = np.full(self.fit.estimates.level.shape, np.nan)
         with np.errstate(all="ignore"):
             for q, rows in enumerate(map(np.flatnonzero, used)):
                 rows = rows[np.argsort(self.groups[rows], kind="stable")]
-                out[:, q] = inference.durbin_watson((side * resid[q])[rows], self.groups[rows], len(out))
+                scaled, groups = (side * resid[q])[rows], self.groups[rows]
+                times = None if counts is None else counts[rows]
+                out[:, q] = inference.durbin_watson(scaled, groups, len(out), times)
         made = self.fit.statistics
         out[made.perfect | ~(made.df_resid > 0)] = np.nan  # residuals are rounding noise
         return self.fit._by_target(out)
@@ -257,6 +260,8 @@ class FrameRows:
 
     def _side(self, weights: Any) -> FloatArray:
         """(n,) roots of the weights of these rows; those of one of repeated rows are 1."""
+        if weights is not None and self.fit.spec.weights is None:
+            raise SpecError("weights= was given, and the fit has none: its residuals would count otherwise")
         w = read_weights(self.frame, self._asked_weights(weights))
         if w is None:
             return np.ones(len(self.frame))

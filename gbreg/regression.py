@@ -190,7 +190,8 @@ def fit(
         Whether each predictor is measured in its standard deviation within the group,
         sqrt(sum w (x - mean)^2 / sum w) (about 0 without intercept), for the penalty, which is
         then ridge_j sd_j^2 b_j^2. Coefficients stay in the units of the data. A predictor that is
-        constant in a group has no penalty there and the slope 0, or the bound nearest to it.
+        constant in a group has no penalty there and the slope 0, or the bound nearest to it, unless the
+        intercept is held at one of its bounds: then it is what is left to move the fit.
     bounds : pair or mapping, optional
         Lowest and highest value of coefficients: ``(low, high)`` for those of all predictors, but not
         for the intercept, or by name, also of ``"Intercept"``; None is open. ``(0, None)`` is

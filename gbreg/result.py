@@ -304,8 +304,9 @@ class GroupFit(Diagnostics):
     def durbin_watson(self, frame: pd.DataFrame, *, weights: Any = None, by: Any = None) -> pd.DataFrame:
         """Durbin-Watson statistic of the residuals in the order of the frame's rows, one row per group.
 
-        About 2 where neighbours are uncorrelated. Takes the same arguments as `augment`, and the rows
-        that took part in the fit; NaN for perfect fits and saturated groups.
+        About 2 where neighbours are uncorrelated; with frequency weights each row counts as repeated on
+        the spot. Takes the same arguments as `augment`, and the rows that took part in the fit; NaN for
+        perfect fits and saturated groups.
         """
         return FrameRows(self, frame, "nan", by).durbin_watson(weights)
 

@@ -364,4 +364,5 @@ def _forget(made: Estimates, which: BoolArray, status: Status) -> None:
     """Leave no numbers to these groups and targets (g, t), and say why."""
     made.blank(which)
     made.target_norm[which] = np.nan
+    made.flags[which] &= np.uint8(Flag.EXTENDED)
     made.status[which] = status

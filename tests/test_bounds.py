@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -420,3 +422,44 @@ def test_what_is_shown_and_stored(tmp_path) -> None:
 def test_names_of_what_cannot_be(options: dict, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         make_frame().gbreg.fit(**CALL, **options)
+
+
+def test_a_pair_without_predictors_is_refused() -> None:
+    frame = pd.DataFrame({"g": 0, "y": [1.0, 2, 4]})
+    with pytest.raises(SpecError, match=r'^a pair of bounds= is of predictors.*write {"Intercept"'):
+        frame.gbreg.fit(by="g", linear=[], targets=["y"], bounds=(0, None))
+    fit = frame.gbreg.fit(by="g", linear=[], targets=["y"], bounds={"Intercept": (3, None)}, backend="numpy")
+    assert fit.params.iloc[0, 0] == 3
+
+
+@pytest.mark.compiled("numba", "loky")
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("noise", [0, 1])
+@pytest.mark.parametrize("options", [{}, {"weights": "w"}, {"ridge": {"b": 1.0}}])
+def test_a_minimum_on_a_bound_is_at_it_whatever_rounding_makes_of_it(
+    backend: str, options: dict[str, Any], noise: int, intercept: bool
+) -> None:
+    """The slope of b and the intercept are 0 in exact arithmetic, in many groups with a multiplier of 0."""
+    rng, frames = np.random.default_rng(81), []
+    for g in range(200):
+        a, b = rng.permutation([-2.0, -1, 0, 0, 1, 2]), rng.integers(-3, 4, 6).astype(float)
+        # orthogonal to a, b and the constant, so that no slope has a part of it
+        basis = np.linalg.qr(np.column_stack([np.ones(6), a, b, rng.normal(size=(6, 3))]))[0]
+        error = noise * np.where(np.ptp(b) > 0, basis[:, -1], 0.0)
+        frames.append(pd.DataFrame({"g": g, "a": a, "b": b, "y": 2 * a + error}))
+    frame = pd.concat(frames, ignore_index=True).assign(w=4.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gbreg.GbregWarning)
+        fit = gbreg.fit(
+            frame,
+            **{"by": "g", "linear": ["a", "b"], "targets": ["y"], "intercept": intercept, "backend": backend},
+            bounds={"b": (0, None), **({"Intercept": (0, None)} if intercept else {})},
+            **options,
+        )
+    told = fit.at_bound["y"][(fit.status["y"] != "rank_deficient").to_numpy()]
+    assert len(told) > 190
+    assert told["b"].all()
+    assert not told["a"].any()
+    if intercept:
+        assert told["Intercept"].all()
+    np.testing.assert_allclose(fit.df_resid["y"][told.index], 5, rtol=1e-9)

@@ -205,3 +205,24 @@ def test_limits_survive_storage(tmp_path):
     back = gbreg.read_parquet(tmp_path / "fit.parquet")
     pd.testing.assert_frame_equal(back.clipped(frame), fit.clipped(frame))
     pd.testing.assert_frame_equal(back.nobs_clipped, fit.nobs_clipped)
+
+
+def test_rounding_is_no_scale(backend):
+    """Of groups with most rows on a line, all rows are kept, however the fit rounds."""
+    rng, frames = np.random.default_rng(91), []
+    for g in range(400):
+        x = np.arange(9) * 0.1
+        y = 0.5 - 1.1 * x
+        y[rng.permutation(9)[:4]] += [0.5, -0.5, 0.5, -0.5]
+        frames.append(pd.DataFrame({"g": g, "x": x, "y": y}))
+    frame = pd.concat(frames, ignore_index=True)
+    fit = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], clip=4.0, backend=backend)
+    kept = fit.nobs["y"]
+    line = frame.assign(off=(frame["y"] - 0.5 + 1.1 * frame["x"]).abs() > 0.1)
+    # The median is 0 if the line is the fit of all rows; else it is a number like others.
+    plain = frame.gbreg.fit(by="g", linear=["x"], targets=["y"], backend="numpy").resid(frame)["y"].abs()
+    on_line = plain.groupby(frame["g"]).median() < 1e-12
+    assert on_line.sum() > 5
+    assert (kept[on_line] == 9).all()
+    assert set(kept) <= {5, 6, 7, 8, 9}
+    assert not (fit.clipped(frame)["y"] & ~line["off"]).any()

@@ -199,3 +199,23 @@ def test_values_are_there_exactly_where_rows_are_combinations_of_the_groups_rows
             else:
                 assert np.isnan(value), (g, row)
     assert determined > 250
+
+
+def test_rows_of_the_fit_are_never_denied(backend: str) -> None:
+    """Every row of a group is a combination of its rows, also one at the means of its predictors."""
+    frame = pd.DataFrame(
+        {"a": [0, 1, -1, 0, 0], "b": [-1, 1, 0, -1, -1], "c": [0, -1, 1, 0, 0], "z": range(5)}
+    )
+    got = fitted(frame.assign(g=0), linear=list("abc"), targets=["z"], weights=None, backend=backend)
+    X = np.column_stack([np.ones(5), frame[list("abc")]])
+    want = X @ np.linalg.lstsq(X, frame["z"])[0]
+    np.testing.assert_allclose(got.predict(frame.assign(g=0))["z"], want, rtol=1e-12)
+
+
+def test_a_group_that_no_parent_speaks_for_keeps_what_it_determines() -> None:
+    frame = pd.DataFrame({"k": 0, "l": [0, 0, 0, 1, 1, 1], "x": 2.0, "y": [1.0, 2, 3, 4, 5, 6]})
+    fit = fitted(frame, by=["k", "l"], linear=["x"], weights=None, fallback=[["k"]])
+    got = fit.predict(frame, source=True)["y"]
+    assert got["fitted"].tolist() == [2, 2, 2, 5, 5, 5]
+    assert got["source"].tolist() == ["own"] * 6
+    assert (fit.status["y"] == "rank_deficient").all()

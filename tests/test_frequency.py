@@ -48,6 +48,7 @@ def test_numbers_are_those_of_repeated_rows(backend: str, k: int, intercept: boo
         near(getattr(fit, name), getattr(same, name), name)
     near(fit.cov_params("y"), same.cov_params("y"), "cov_params")
     near(fit.conf_int(0.2), same.conf_int(0.2), "conf_int")
+    near(fit.durbin_watson(frame), same.durbin_watson(repeated(frame)), "durbin_watson")
     assert fit.nobs.dtypes.tolist() == ["int64"]
     for key, rows in repeated(frame).groupby("g"):
         X = rows[names].to_numpy()

@@ -1037,3 +1037,11 @@ def test_labels_of_one_frame_are_not_those_of_another(of):
         first.name = "renamed"
     assert columns().tolist() == ["y"]
     assert columns().name == "target"
+
+
+@pytest.mark.parametrize("method", ["augment", "durbin_watson", "clipped"])
+def test_weights_of_rows_of_a_fit_that_has_none_are_refused(method: str) -> None:
+    fit = fitted(weights=None, clip=4.0 if method == "clipped" else None)
+    with pytest.raises(gbreg.SpecError, match=r"^weights= was given, and the fit has none"):
+        getattr(fit, method)(FRAME, weights="w")
+    getattr(fit, method)(FRAME)

@@ -394,3 +394,31 @@ def test_a_series_of_penalties_is_read_by_its_labels(backend):
     pd.testing.assert_frame_equal(got, frame.gbreg.fit(**call, ridge={"x": 1.0, "z": 5.0}).params)
     with pytest.raises(SpecError, match="ridge must be a number, one per predictor, or a mapping"):
         frame.gbreg.fit(**call, ridge={1.0, 5.0})
+
+
+@pytest.mark.parametrize("ridge", [100.0, 1.0, 1e-4, 1e-8])
+def test_condition_number_where_a_predictor_is_constant(backend: str, ridge: float) -> None:
+    frame = pd.DataFrame({"g": 0, "x": [1.0, 2, 3, 4, 5], "c": 3.0, "o": 0.0, "y": [1.0, 3, 2, 5, 4]})
+    fit = frame.gbreg.fit(by="g", linear=["x", "c", "o"], targets=["y"], ridge=ridge, backend=backend)
+    X = np.column_stack([np.ones(5), frame[["x", "c", "o"]]])
+    want = np.linalg.cond(np.vstack([X, np.sqrt(ridge) * np.eye(4)[1:]]))
+    assert fit.condition_number.iloc[0, 0] == pytest.approx(want, rel=1e-6)
+
+
+def test_a_ridge_of_no_predictors_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"^ridge= is of predictors, and linear= has none"):
+        make_frame().gbreg.fit(by="g", linear=[], targets=["y"], ridge=1.0)
+
+
+def test_flags_go_with_the_numbers() -> None:
+    """The plain fit of a group that then has none may have been perfect."""
+    frame = pd.DataFrame({"g": 0, "a": [0.0], "b": [-1.0], "y": [5.0]})
+    call = {"by": "g", "linear": ["a", "b"], "targets": ["y"], "intercept": False, "ridge": [0, 0.5]}
+    flags = []
+    for backend in ("numba", "numpy"):
+        with pytest.warns(GbregWarning):
+            fit = frame.gbreg.fit(**call, bounds={"b": (0, 2)}, backend=backend)
+        assert fit.status["y"].tolist() == ["rank_deficient"]
+        flags.append(fit.flags["y"].iloc[0].tolist())
+    assert flags[0] == flags[1]
+    assert not fit.flags["y"]["perfect_fit"].any()
