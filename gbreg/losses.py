@@ -29,6 +29,7 @@ CHUNK_ROWS = 1 << 18  # of a piece of work, at most; a group is never cut
 PASSES = 24  # at most; more than one is for values more than 1e5 scales away, one for each 1e14
 COARSE = 1e-5  # least scale in units of the residuals: below it they have less than 11 digits of the scale
 NO_PULL = 1e-10  # residual, in scales, that is rounding if no row with weight has a larger one
+CIRCLING = 64 * EXACT  # the same as `EXACT`, of a scale that goes to 0 and does not end there
 FAR = 1e4  # units beyond which a residual is cut, at least
 
 
@@ -218,7 +219,8 @@ class _Work:
             zeros = np.bincount(own, problem.Z[rows, problem.n_predictors + q] == 0, len(groups))
             nothing = zeros > sizes / 2  # the target has no size
             size = mean_term_sizes(problem, out, q, rows, groups, own, design.near)
-            rounding = scale * unit <= EXACT * size
+            ended = found.status[:, q] == Status.OK  # else rounding may go round in circles
+            rounding = scale * unit <= np.where(ended, EXACT, CIRCLING) * size
             exact &= rounding | (nothing & (scale < COARSE))
             coarse &= ~exact
         deviation = out.target_norm[groups, q] / unit / np.sqrt(sizes)
@@ -235,7 +237,7 @@ class _Work:
             out.mad[groups[moved], q] = deviations[moved]
         out.flags[groups[exact], q] |= np.uint8(Flag.PERFECT_FIT)
         good = Status.OK if len(kept) == problem.n_predictors else Status.RANK_DEFICIENT
-        ended = np.where(found.status[:, q] == Status.OK, good, Status.NOT_CONVERGED)
+        ended = np.where((found.status[:, q] == Status.OK) | exact, good, Status.NOT_CONVERGED)
         out.status[groups[moved], q] = ended[moved]
         own_terms = [*range(first), *(first + kept)]
         numbers = np.column_stack([out.params[groups[:, None], q, own_terms], spread[:, 0], size])

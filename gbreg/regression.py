@@ -161,7 +161,8 @@ def fit(
         of at least 5 rows per coefficient it starts from a fit of least trimmed squares, and so survives
         30 % of outliers, those far out in a predictor too, however far; others start from least
         squares, as ``RLM`` does. Where rows beyond about 2000 times the size of the rest of a
-        predictor are left out there are no errors: in ``RLM``'s they would count in full. The
+        predictor are left out there are no errors: in ``RLM``'s they would count in full. Of minima that
+        are equally deep (two rows, one of which is an outlier) backends may find another one. The
         standard deviation is 1.4826 times the median of sqrt(w) |residual|.
         "absolute": least absolute deviations, or another ``quantile``, as statsmodels' ``QuantReg``
         (``vcov="iid"``), one of the minima where there are several, as with an even number of rows and no

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gbreg.errors import CollinearityError
 from gbreg.fallback import usable
-from gbreg.problem import Flag, Status
+from gbreg.problem import ROBUST, Flag, Status
 from gbreg.result import GroupFit
 
 
@@ -70,10 +70,14 @@ def failures(fit: GroupFit) -> str:
 
 
 def _without_errors(fit: GroupFit) -> str:
-    """Say so if no group that was fitted has the errors that were asked for."""
+    """Say so if no group that was fitted has the robust errors that were asked for."""
     e = fit.estimates
     fitted = e.status == Status.OK
-    if not fitted.any() or not (e.flags[fitted] & Flag.NO_ROBUST_ERRORS).all():
+    if (
+        fit.spec.cov_type not in ROBUST
+        or not fitted.any()
+        or not (e.flags[fitted] & Flag.NO_ROBUST_ERRORS).all()
+    ):
         return ""
     why = ""
     if fit.spec.cov_type == "cluster":

@@ -746,3 +746,21 @@ def test_formulas_take_a_loss(backend):
     frame = make_frame(8)
     made = gbreg.fit(frame, "y + v ~ x + z | g", weights="w", loss="huber", backend=backend)
     same(made, frame.gbreg.fit(**CALL, weights="w", loss="huber", backend=backend))
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("loss", ["huber", "bisquare"])
+def test_backends_agree_on_when_a_scale_that_goes_to_zero_is_there(loss):
+    """A fit through most rows of small groups is reached in the limit: its last step is rounding."""
+    rng, groups, n = np.random.default_rng(73), 4000, 5
+    frame = pd.DataFrame(rng.integers(-2, 3, (groups * n, 3)), columns=list("aby"))
+    frame["g"] = np.repeat(np.arange(groups), n)
+    call = {"by": "g", "linear": ["a", "b"], "targets": ["y"], "loss": loss, "on_collinear": "drop"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gbreg.GbregWarning)
+        one, other = (frame.gbreg.fit(**call, backend=backend) for backend in ("numba", "numpy"))
+    assert (one.status["y"] == other.status["y"]).all()
+    assert (one.flags == other.flags).all(axis=None)
+    perfect = one.flags["y"]["perfect_fit"] & (one.scale["y"] == 0)
+    assert perfect.sum() > 700
+    assert (one.status["y"][perfect] != "not_converged").all()
