@@ -250,7 +250,8 @@ def test_empty_frames_keep_the_dtype_of_the_keys(backend: str) -> None:
 
 def test_empty_selections_keep_all_groups(backend: str) -> None:
     frame = table().assign(g=KEYS["category"])
-    made = fit(frame, backend, where=np.zeros(N, dtype=bool))
+    with pytest.warns(gbreg.GbregWarning, match="^where= selects no row"):
+        made = fit(frame, backend, where=np.zeros(N, dtype=bool))
     assert made.status["y"].tolist() == ["no_data"] * 5
     pd.testing.assert_index_equal(made.keys, frame.groupby("g", observed=True).size().index)
 
