@@ -197,10 +197,11 @@ def test_errors_that_are_zero_by_construction_are_none(backend: str, offset: flo
     )
     pair["c"] = pair["x"]
     call = {"by": "g", "linear": ["x"], "targets": ["y"], "backend": backend}
-    with pytest.warns(gbreg.GbregWarning, match="^no group has errors"):
-        fits = [gbreg.fit(alone, **call, cov_type=kind) for kind in ("HC0", "HC1", "HC2", "HC3")]
-        fits += [gbreg.fit(frame, **call, cov_type="cluster", groups="c") for frame in (alone, pair)]
-    for fit in fits:
+    asked = [(alone, {"cov_type": kind}) for kind in ("HC0", "HC1", "HC2", "HC3")]
+    asked += [(frame, {"cov_type": "cluster", "groups": "c"}) for frame in (alone, pair)]
+    for frame, errors in asked:
+        with pytest.warns(gbreg.GbregWarning, match="^no group has errors"):
+            fit = gbreg.fit(frame, **call, **errors)
         assert fit.bse.isna().all(axis=None)
         assert fit.flags["y", "no_robust_errors"].all()
         assert fit.params.notna().all(axis=None)
