@@ -238,6 +238,8 @@ class FrameRows:
 
     def _asked_weights(self, weights: Any) -> Any:
         """Those given, or the column that the fit had its weights from."""
+        if weights is not None and self.fit.spec.weights is None:
+            raise SpecError("weights= was given, and the fit has none: its residuals would count otherwise")
         asked = self.fit.spec.weights if weights is None else weights
         if isinstance(asked, Unkept):
             raise SpecError(
@@ -260,8 +262,6 @@ class FrameRows:
 
     def _side(self, weights: Any) -> FloatArray:
         """(n,) roots of the weights of these rows; those of one of repeated rows are 1."""
-        if weights is not None and self.fit.spec.weights is None:
-            raise SpecError("weights= was given, and the fit has none: its residuals would count otherwise")
         w = read_weights(self.frame, self._asked_weights(weights))
         if w is None:
             return np.ones(len(self.frame))

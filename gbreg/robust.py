@@ -81,9 +81,10 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -
         with np.errstate(all="ignore"):
             side = np.sqrt(whole.w[rows])
             sizes = side * np.abs(residuals(whole, made, 0, rows, asked, own))
-            noise = EXACT * mean_term_sizes(whole, made, 0, rows, asked, own, side)
         limits = limit[asked]
         if done <= iterations // 2:
+            with np.errstate(all="ignore"):
+                noise = EXACT * mean_term_sizes(whole, made, 0, rows, asked, own, side)
             limits = np.where(_perfect(made)[asked], limits, _limits(sizes, own, limits, clip, noise))
         beyond = sizes > limits[own]
         moved = np.zeros(len(asked), dtype=np.bool_)

@@ -337,8 +337,9 @@ def check_bool(name: str, value: object) -> None:
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
+        here = CALLED.get(str(value).lower())
         hint = nearest(value, choices) if isinstance(value, str) else ""
-        if isinstance(value, str) and (here := CALLED.get(value.lower())) in choices:
+        if here in choices:
             hint = f"; gbreg calls it {here!r}"
         raise SpecError(f"{name} must be one of {list(choices)}, got {value!r}{hint}")
 
