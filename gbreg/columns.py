@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from gbreg.alignment import places
 from gbreg.errors import ColumnError, DTypeError, SpecError
-from gbreg.problem import BoolArray, FloatArray
+from gbreg.problem import EXACT, BoolArray, FloatArray
 from gbreg.suggest import expression, nearest
 
 EXPRESSION: Any = getattr(pd.api.typing, "Expression", ())  # pandas.col came with pandas 3
 # What numpy.asarray would lose missing values of.
 ARRAYS: Any = (pd.Index, pd.api.extensions.ExtensionArray, np.ma.MaskedArray)
 NAMED = 5  # labels that a message names at most
-_EXACT = 2**53  # float64 holds every integer up to here
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +360,7 @@ def _numbers(values: Any, what: str, kinds: str) -> Numbers:
         integers = values.to_numpy(dtype=whole, na_value=0)
         missing = gaps if gaps.any() else None
     numbers = Numbers(integers, missing)
-    exact = not len(integers) or (integers.max() <= _EXACT and integers.min() >= -_EXACT)
+    exact = not len(integers) or (integers.max() <= EXACT and integers.min() >= -EXACT)
     return Numbers(numbers.as_float()) if exact else numbers
 
 

@@ -22,7 +22,7 @@ from gbreg.columns import EXPRESSION, check_labels, column_at, is_label, is_labe
 from gbreg.distinct import Keys
 from gbreg.errors import ColumnError, DTypeError, GbregError, SpecError, warn
 from gbreg.numbering import Groups, find_digits, mixed_radix
-from gbreg.problem import IntArray
+from gbreg.problem import EXACT, IntArray
 from gbreg.rowops import NUMPY, RowOps, code_type
 from gbreg.spec import Grouping
 from gbreg.suggest import nearest
@@ -343,7 +343,7 @@ def wide_floats(keys: pd.Index[Any]) -> str:
         if level.dtype.kind != "f":
             continue
         values = np.abs(level.to_numpy(dtype=np.float64, na_value=np.nan))
-        if (np.isfinite(values) & (values > 2**53)).any():
+        if (np.isfinite(values) & (values > EXACT)).any():
             return (
                 f"key {level.name!r} is {level.dtype} and beyond 2**53, where neighbouring integers are one "
                 "number: groups may have merged; use Int64 or a string key"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gbreg.columns import Numbers
 from gbreg.keys import number_rows
-from gbreg.problem import BoolArray, FloatArray, IntArray, Problem
+from gbreg.problem import BoolArray, FloatArray, IntArray, Problem, exact_parts
 from gbreg.rowops import NUMPY, Codes, Packed, RowOps, stable_order
 from gbreg.spec import Grouping
 
@@ -187,8 +187,8 @@ def stored_values(column: Numbers, origin: NDArray[Any] | None, groups: IntArray
     if column.is_integer:
         out = _integer_difference(column.values, reference)
     else:  # the reference in two parts, both exact as floats; near it the first difference is exact
-        low = reference & 2047
-        out = (column.values - (reference - low).astype(np.float64)) - low.astype(np.float64)
+        high, low = exact_parts(reference)
+        out = (column.values - high) - low
     out[column.is_missing()] = np.nan
     return out
 

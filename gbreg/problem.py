@@ -23,6 +23,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 SMALLEST_NORMAL = 2.0**-1022  # below, float64 loses digits
+EXACT = 2**53  # float64 holds every integer up to here
 
 CovType = Literal["classical", "known", "HC0", "HC1", "HC2", "HC3", "cluster"]
 Spent = Callable[[int, int], None]
@@ -231,6 +232,12 @@ class Problem:
             g1 = min(max(g1, g0 + 1), g0 + rows, g)
             yield g0, g1
             g0 = g1
+
+
+def exact_parts(integers: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+    """Two floats for each int64 or uint64, whose sum it is: multiples of 2048, and what is left."""
+    low = integers & 2047
+    return (integers - low).astype(np.float64), low.astype(np.float64)
 
 
 def frozen(values: NDArray[Any]) -> NDArray[Any]:

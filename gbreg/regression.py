@@ -24,6 +24,7 @@ from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY
 from gbreg.rows import Data
 from gbreg.spec import (
+    CLIP_ITERATIONS,
     INTERCEPT,
     FitSpec,
     Grouping,
@@ -299,7 +300,7 @@ def fit(
         missing=missing,
         cov_type=cov_type,
         clip=clip,
-        clip_iterations=20 if clip_iterations is None else clip_iterations,
+        clip_iterations=CLIP_ITERATIONS if clip_iterations is None else clip_iterations,
         groups=described(groups),
         weights_type=weights_type,
         loss=loss_of(loss, tuning=tuning, quantile=quantile, maxiter=maxiter),

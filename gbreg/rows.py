@@ -15,10 +15,8 @@ from gbreg.alignment import places
 from gbreg.columns import ARRAYS, Column, Numbers, evaluate, read_columns, read_mask, read_weights
 from gbreg.errors import MissingDataError, SpecError, WeightsError
 from gbreg.layout import GroupLayout
-from gbreg.problem import BoolArray, FloatArray, IntArray, Problem
+from gbreg.problem import EXACT, BoolArray, FloatArray, IntArray, Problem
 from gbreg.spec import FitSpec, Unkept
-
-COUNTABLE = 2.0**53  # up to here float64 has all whole numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +162,7 @@ def counted(problem: Problem, keys: pd.Index[Any]) -> IntArray:
     """
     groups = np.repeat(np.arange(problem.n_groups), np.diff(problem.offsets))
     sums = np.bincount(groups, weights=problem.w, minlength=problem.n_groups)
-    beyond = np.flatnonzero(sums > COUNTABLE)
+    beyond = np.flatnonzero(sums > EXACT)
     if len(beyond):
         raise WeightsError(f"the counts of group {keys[beyond[:1]].tolist()[0]!r} add up to more than 2**53")
     return sums.astype(np.int64)

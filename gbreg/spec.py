@@ -36,6 +36,7 @@ CALLED = {  # choices by their names in statsmodels, scikit-learn and R
     **dict.fromkeys(("ignore", "omit", "na.omit"), "drop"),
     "error": "raise",
 }
+CLIP_ITERATIONS = 20
 LEAST_TUNING = 1e-3  # "huber" is then the median to 1e-3 deviations; weights of 1e-20 and less are rounding
 
 
@@ -92,7 +93,7 @@ class FitSpec:
     cov_type: CovType = "classical"
     groups: Hashable = None  # what the clusters were called
     clip: float | None = None
-    clip_iterations: int = 20
+    clip_iterations: int = CLIP_ITERATIONS
     weights_type: WeightsType = "analytic"
     loss: Loss = SQUARED
     ridge: tuple[float, ...] | None = None  # of each predictor

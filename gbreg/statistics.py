@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gbreg import inference, quadratic
 from gbreg.estimates import Estimates
-from gbreg.problem import ROBUST, BoolArray, CovType, Flag, FloatArray, IntArray, Status
+from gbreg.problem import ROBUST, BoolArray, CovType, Flag, FloatArray, IntArray, Status, exact_parts
 
 
 def of_repeated_rows(estimates: Estimates, counts: IntArray, n_free: int) -> Estimates:
@@ -180,9 +180,7 @@ class Statistics:
         out = np.zeros((2, len(self.estimates.rank), len(places)))
         for i, place in enumerate(places):
             if place in self.origins:
-                reference = self.origins[place]
-                low = reference & 2047
-                out[:, :, i] = reference - low, low
+                out[:, :, i] = exact_parts(self.origins[place])
         return out
 
     # per target

@@ -25,7 +25,7 @@ from gbreg.estimates import Estimates
 from gbreg.fallback import attach, parent_names
 from gbreg.keys import level_values
 from gbreg.problem import FitOptions, Loss
-from gbreg.spec import FitSpec, Grouping, Unkept
+from gbreg.spec import CLIP_ITERATIONS, FitSpec, Grouping, Unkept
 
 if TYPE_CHECKING:
     from gbreg.result import GroupFit
@@ -310,7 +310,7 @@ def _spec_in(facts: dict[str, Any]) -> FitSpec:
         cov_type=facts.get("cov_type", "classical"),  # not in files of its time
         groups=_label_in(facts.get("groups")),
         clip=facts.get("clip"),
-        clip_iterations=facts.get("clip_iterations", 20),
+        clip_iterations=facts.get("clip_iterations", CLIP_ITERATIONS),
         weights_type=facts.get("weights_type", "analytic"),
         loss=Loss(**facts.get("loss", {})),
         ridge=None if facts.get("ridge") is None else tuple(facts["ridge"]),
