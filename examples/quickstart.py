@@ -48,9 +48,9 @@ def main() -> None:
             print(f"\n{warning.category.__name__}: {warning.message}")
 
     print(
-        "\nEvery flight of a route covers the same distance, so a route cannot say what distance does: its\n"
+        "\nFlights of nearly every route cover the same distance, so it cannot say what distance does: its\n"
         "coefficient is NaN, and so is the intercept that goes with it. The slope of the departure delay\n"
-        "does not depend on either and stays. Aircraft fly many routes, so there all three are known."
+        "does not depend on either and stays. Most aircraft fly several routes, so all three are known."
     )
     slope = fit(["tailnum"]).params[("arr_delay", "dep_delay")].dropna()
     print(

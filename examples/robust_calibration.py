@@ -14,7 +14,7 @@ fit so far that all residuals grow with it. There, merge cells first, or look fo
 residuals of a coarser fit.
 With 90 rows Huber's loss does nearly as well as clipping, with 20 better by far: its width is less than
 half of the clipped one. With 5 rows it does little more than clipping, one cell in seven has no errors,
-since half of its rows lie on the fit, and those of the others are too small: they take the median of
+since most of its rows lie on the fit, and those of the others are too small: they take the median of
 five residuals for a standard deviation, and the normal distribution for its quantiles.
 Clipped errors are too small, by a little where rows are many and by more where they are few: the
 residuals that are left are the small ones.

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gbreg.columns import check_labels, evaluate, is_label
+from gbreg.columns import check_labels, evaluate, is_code, is_label
 from gbreg.errors import ColumnError, SpecError
 from gbreg.keys import check_grouping, level_values
 from gbreg.layout import GroupLayout
-from gbreg.spec import FitSpec, Grouping, Unkept
+from gbreg.spec import FitSpec, Grouping, Unkept, check_bool
 
 SAMPLED = 100  # rows whose keys are compared with those of a layout
 
@@ -70,7 +70,10 @@ def reused_grouping(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> G
     defaults = {"level": None, "sort": True, "observed": True, "dropna": True}
     for name, value in given.items():
         own = getattr(layout.grouping, name)
-        if value != defaults[name] and value != own:
+        if name != "level":
+            check_bool(name, value)
+            value = bool(value)
+        if value is not defaults[name] and not (type(value) is type(own) and value == own):
             raise SpecError(f"{name}={value!r} was given beside a layout made with {name}={own!r}")
     return layout.grouping
 
@@ -97,9 +100,12 @@ def _is_missing(value: Any) -> bool:
 
 
 def described(weights: Any) -> Hashable:
-    """Call the weights something: their label, or for values their type and the name of a Series."""
+    """Call the weights something: their label, for values their type and the name of a Series, or code."""
     if weights is None or is_label(weights):
         label: Hashable = weights
         return label
+    if is_code(weights):
+        named = callable(weights) and isinstance(getattr(weights, "__name__", None), str)
+        return Unkept(weights.__name__ if named else repr(weights), weights)
     name = weights.name if isinstance(weights, (pd.Series, pd.Index)) else None
     return Unkept(type(weights).__name__ if name is None else f"{type(weights).__name__} {name}")

@@ -33,7 +33,7 @@ class Column:
     @property
     def label(self) -> Hashable | None:
         """The label in the frame, None when derived."""
-        return None if _is_code(self.source) else self.source
+        return None if is_code(self.source) else self.source
 
     def seen(self, frame: pd.DataFrame) -> Column:
         """Itself, knowing whether it ``shadows`` a column of the frame of the fit."""
@@ -44,7 +44,7 @@ class Column:
 
         With ``formulas`` those of a formula stay: they are text and numbers, which can be pickled.
         """
-        keep = not _is_code(self.source) or (formulas and isinstance(self.source, Part))
+        keep = not is_code(self.source) or (formulas and isinstance(self.source, Part))
         return self if keep else Column(self.name, self.name, self.shadows)
 
 
@@ -236,7 +236,8 @@ def read_weights(frame: pd.DataFrame, weights: object) -> FloatArray | None:
     return _on_rows(evaluate(frame, weights, "weights"), frame, what).as_float()
 
 
-def _is_code(source: object) -> bool:
+def is_code(source: object) -> bool:
+    """Whether values are computed of a frame: a callable or a `pandas.col` expression."""
     return isinstance(source, EXPRESSION) or callable(source)
 
 
@@ -247,7 +248,7 @@ def _as_column(item: object, role: str) -> Column:
         return Column(repr(item), item)
     if is_label(item):
         return Column(item, item)
-    if isinstance(item, tuple) and len(item) == 2 and is_label(item[0]) and _is_code(item[1]):
+    if isinstance(item, tuple) and len(item) == 2 and is_label(item[0]) and is_code(item[1]):
         return Column(*item)
     if item is None:
         advice = "; give linear= and targets=, or a formula"

@@ -67,10 +67,12 @@ class Diagnostics:
 
     @property
     def targets(self) -> tuple[Hashable, ...]:
+        """Names of the targets."""
         return self.spec.target_names
 
     @property
     def predictors(self) -> tuple[Hashable, ...]:
+        """Names of the predictors, without the intercept."""
         return self.spec.predictors
 
     @property
@@ -150,7 +152,7 @@ class Diagnostics:
 
     @property
     def scale(self) -> pd.DataFrame:
-        """Residual variance of a row of weight 1, ssr / df_resid.
+        """Residual variance of a row of weight 1, ssr / df_resid, also where errors are known.
 
         With another ``loss`` than "squared" it is a standard deviation, 1.4826 median(sqrt(w) |r|), not
         squared, as in statsmodels' ``RLM``.
@@ -246,12 +248,15 @@ class Diagnostics:
 
     @property
     def status(self) -> pd.DataFrame:
-        """One word per group and target, categorical; `fallbacks` has the reason of ``fallback``."""
+        """One word per group and target, categorical: those of `gbreg.Status`, in small letters.
+
+        `fallbacks` has the reason of ``fallback``.
+        """
         return tables.statuses(self._status_codes, self.keys, self.targets)
 
     @property
     def flags(self) -> pd.DataFrame:
-        """Remarks beside the status, boolean, columns (target, flag)."""
+        """Remarks beside the status, boolean, columns (target, flag); flags are those of `gbreg.Flag`."""
         bits = np.array([int(flag) for flag in Flag], dtype=np.uint8)
         values = (self.estimates.flags[:, :, None] & bits) > 0
         axes = [("target", self.targets), ("flag", [flag.word for flag in Flag])]

@@ -51,7 +51,7 @@ class GbregWorkerError(GbregError, RuntimeError):
 
 
 class GbregWarning(UserWarning):
-    """One per call: what could not be fitted, counted by reason."""
+    """What could not be fitted, or predicted, counted by reason; and keys or Series that lack something."""
 
 
 def warn(message: str) -> None:

@@ -30,7 +30,7 @@ class Estimates:
     # Where predictors are dropped, `params` are of the others alone, and NaN for them; those that the data do
     # not determine have no `root`.
     params: FloatArray  # (g, t, p), intercept first
-    level: FloatArray  # (g, t), fitted value at `center` as rounded; about the weighted mean of the target
+    level: FloatArray  # (g, t), fitted value at `place` as rounded; about the weighted mean of the target
     resid_norm: FloatArray  # (g, t), sqrt(sum w r^2)
     target_norm: FloatArray  # (g, t), sqrt(sum w (y - mean)^2), about 0 without intercept
     mad: FloatArray  # (g, t), median(|r - median(r)|); NaN if not asked for
@@ -54,6 +54,7 @@ class Estimates:
     limit: FloatArray  # (g, t, 1), of sqrt(w) |r|, beyond which rows were set aside; inf for none
     spread: FloatArray  # (g, t, 2), of another loss than squares: scale, and what errors are multiples of
     freedom: FloatArray  # (g, t, 1), degrees of freedom of the coefficients, where these are not `rank`
+    middle: FloatArray  # (g, t, k), where the level is, if not at `center`, which one row may move far off
 
     @classmethod
     def empty(cls, g: int, k: int, t: int, intercept: bool) -> Estimates:
@@ -87,7 +88,12 @@ class Estimates:
             limit=np.empty((g, t, 0)),
             spread=np.empty((g, t, 0)),
             freedom=np.empty((g, t, 0)),
+            middle=np.empty((g, t, 0)),
         )
+
+    def place(self, q: int) -> FloatArray:
+        """(g, k) predictors at which the `level` of target q is its fitted value."""
+        return self.middle[:, q] if self.middle.shape[2] else self.center[:, self.pattern[q]]
 
     @property
     def known_params(self) -> FloatArray:
@@ -158,7 +164,7 @@ class Estimates:
 
 _FITTED = ("params", "level", "resid_norm", "mad", "spread")
 DECIDED = (*_FITTED, "status", "flags")  # by the minimum of a loss; the rest is of the data
-PER_TARGET = (*DECIDED, "target_norm", "sandwich", "limit", "freedom")
+PER_TARGET = (*DECIDED, "target_norm", "sandwich", "limit", "freedom", "middle")
 PER_PATTERN = tuple(
     field.name for field in fields(Estimates) if field.name not in PER_TARGET and field.name != "pattern"
 )
@@ -176,16 +182,16 @@ def residuals(
 ) -> FloatArray:
     """Of target q at these rows of these groups, which are indices; ``own`` (n,) are places in ``groups``.
 
-    Deviations from the centre lose no digits. A dropped predictor counts as 0.
+    Deviations from the place of the level lose no digits. A dropped predictor counts as 0.
     """
     k = problem.n_predictors
     Z = problem.Z[rows]
     slopes = estimates.params[groups, q, estimates.params.shape[2] - k :]
     slopes = np.where(estimates.dropped[groups, 0], 0.0, slopes).T.copy()
-    centers = estimates.center[groups, 0].T.copy()
+    places = estimates.place(q)[groups].T.copy()
     resid: FloatArray = Z[:, k + q] - estimates.level[groups, q].take(own)
     for j in range(k):
-        resid -= slopes[j].take(own) * (Z[:, j] - centers[j].take(own))
+        resid -= slopes[j].take(own) * (Z[:, j] - places[j].take(own))
     return resid
 
 
@@ -196,10 +202,10 @@ def term_sizes(
     k = problem.n_predictors
     slopes = estimates.params[groups, q, estimates.params.shape[2] - k :]
     slopes = np.where(estimates.dropped[groups, 0], 0.0, slopes).T.copy()
-    centers = estimates.center[groups, 0].T.copy()
+    places = estimates.place(q)[groups].T.copy()
     terms: FloatArray = np.abs(estimates.level[groups, q]).take(own)
     for j in range(k):
-        terms += np.abs(slopes[j].take(own) * (problem.Z[rows, j] - centers[j].take(own)))
+        terms += np.abs(slopes[j].take(own) * (problem.Z[rows, j] - places[j].take(own)))
     return terms
 
 

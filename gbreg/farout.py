@@ -70,7 +70,11 @@ def survive_far_rows(
         taken[:, q] = asked[:, q] & left & fits & better
         out.status[groups[asked[:, q] & ~fits], q] = Status.NOT_CONVERGED
         trials.append(trial)
-    _take(problem, out, trials, groups, taken, middle)
+    for q, trial in enumerate(trials):
+        which = groups[taken[:, q]]
+        for name in (*DECIDED, "middle"):
+            getattr(out, name)[which, q] = getattr(trial, name)[which, q]
+        out.spread[which, q, 1] = np.nan  # errors about the means of all rows are none
 
 
 def may_have_far_rows(problem: Problem, out: Estimates, groups: IntArray, kept: IntArray) -> BoolArray:
@@ -168,7 +172,7 @@ def _leave_out(
 
     Where they have weight 0 the minima are of all rows. Far rows that would have another come back.
     """
-    trial = out.copied(*DECIDED, "center", "norm")
+    trial = out.copied(*DECIDED, "center", "norm", "middle")
     k, counts = problem.n_predictors, np.diff(problem.offsets)
     first = out.params.shape[2] - k
     fits = np.zeros(len(groups), dtype=np.bool_)
@@ -188,7 +192,7 @@ def _leave_out(
                 trial.norm[some, 0, j] = norm_of(side * deviation, own, g)
             trial.params[some, q, first:] = np.where(out.dropped[some, 0], np.nan, 0.0)
             if first:
-                trial.center[some, 0] = middle[place]
+                trial.center[some, 0] = trial.middle[some, q] = middle[place]
                 trial.level[some, q] = Rows.of(np.empty((0, len(own))), y, counts[some]).smallest(
                     y, counts[some] // 2
                 )
@@ -244,32 +248,3 @@ def _blurred(
     """(n,) sizes of residuals and of their rounding: where level and slope cancel they are 0 by chance."""
     terms = term_sizes(problem, made, q, rows, groups, own)
     return np.asarray(np.abs(residuals(problem, made, q, rows, groups, own)) + EXACT / 2 * terms)
-
-
-def _take(
-    problem: Problem,
-    out: Estimates,
-    trials: list[Estimates],
-    groups: IntArray,
-    taken: BoolArray,
-    middle: FloatArray,
-) -> None:
-    """Write what is taken.
-
-    Levels are then at the medians: at a mean that one row has moved far off they have no digits. Errors,
-    which are about the means of all rows, are none.
-    """
-    moved = np.flatnonzero(taken.any(axis=1))
-    first = out.params.shape[2] - problem.n_predictors
-    which = groups[moved]
-    if first:
-        slopes = np.where(out.dropped[which], 0.0, out.params[which][:, :, first:])
-        shift = middle[moved] - out.center[which, 0]
-        out.level[which] += np.where(shift[:, None] == 0, 0.0, slopes * shift[:, None]).sum(axis=2)
-        out.center[which, 0] = middle[moved]
-    out.spread[which, :, 1] = np.nan
-    for q, trial in enumerate(trials):
-        some = groups[taken[:, q]]
-        for name in DECIDED:
-            getattr(out, name)[some, q] = getattr(trial, name)[some, q]
-        out.spread[some, q, 1] = np.nan

@@ -27,21 +27,25 @@ def predicted(
 ) -> FloatArray:
     """Fitted values (t, n) of the stored targets: their origins are not added.
 
-    level + sum_j b_j (x_j - center_j): a deviation from the center keeps its digits where
-    intercept + sum_j b_j x_j would cancel; without intercept, level and centers are 0. With
+    level + sum_j b_j (x_j - place_j): a deviation from the place of the level keeps its digits where
+    intercept + sum_j b_j x_j would cancel; without intercept, level and places are 0. With
     ``reduced`` the coefficients of dropped predictors count as 0. NaN where the group is -1, a
     coefficient is NaN, or a predictor is missing or infinite.
     """
     first = int(estimates.params.shape[2] > len(X))  # 1 if there is an intercept
     out = np.array([on_rows(level, groups) for level in estimates.level.T])
-    deviations = {(j, m): values for m, j, values in deviations_from_center(estimates, X, groups, origins)}
+    columns = list(finite_values(X, groups, origins))
+    deviations: dict[tuple[int, int], FloatArray] = {}
     with np.errstate(over="ignore", invalid="ignore"):
         for q, m in enumerate(estimates.pattern.tolist()):
-            for j in range(len(X)):
+            shared = q if estimates.middle.shape[2] else m  # targets of a pattern share their places else
+            for j, x in enumerate(columns):
                 slope = estimates.params[:, q, first + j]
                 if reduced:
                     slope = np.where(estimates.dropped[:, m, j], 0.0, slope)
-                out[q] += on_rows(slope, groups) * deviations[j, m]
+                if (shared, j) not in deviations:
+                    deviations[shared, j] = x - on_rows(estimates.place(q)[:, j], groups)
+                out[q] += on_rows(slope, groups) * deviations[shared, j]
     return out
 
 
@@ -94,21 +98,19 @@ def unit_errors(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatA
 
 def deviations_of_patterns(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
     """X - center: (m, k, n)."""
-    out = np.zeros((fit.estimates.rank.shape[1], len(X), len(groups)))
-    for m, j, values in deviations_from_center(fit.estimates, X, groups, fit.origins):
-        out[m, j] = values
+    e = fit.estimates
+    out = np.zeros((e.rank.shape[1], len(X), len(groups)))
+    for j, x in enumerate(finite_values(X, groups, fit.origins)):
+        for m in set(e.pattern.tolist()):
+            out[m, j] = x - on_rows(e.center[:, m, j], groups)
     return out
 
 
-def deviations_from_center(
-    estimates: Estimates, X: Sequence[Numbers], groups: IntArray, origins: Origins
-) -> Iterator[tuple[int, int, FloatArray]]:
-    """Pattern, predictor, and x - center (n,); NaN where x is missing or infinite."""
+def finite_values(X: Sequence[Numbers], groups: IntArray, origins: Origins) -> Iterator[FloatArray]:
+    """(n,) stored values of each column; NaN where it is missing or infinite."""
     for j, column in enumerate(X):
         x = stored_values(column, origins.get(j), groups)
-        x = np.where(np.isfinite(x), x, np.nan)
-        for m in set(estimates.pattern.tolist()):
-            yield m, j, x - on_rows(estimates.center[:, m, j], groups)
+        yield np.where(np.isfinite(x), x, np.nan)
 
 
 def on_rows(values: FloatArray, groups: IntArray) -> FloatArray:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from gbreg.errors import SpecError
 from gbreg.keys import level_values
-from gbreg.spec import INTERCEPT, FitSpec, check_fraction
+from gbreg.spec import INTERCEPT, FitSpec, fraction_of
 from gbreg.suggest import nearest
 from gbreg.tables import as_words
 
@@ -69,7 +69,7 @@ def term_name(target: Hashable, term: Hashable, ending: str, suffix: str, interc
 
 def tidy(fit: GroupFit, conf_level: float) -> pd.DataFrame:
     """See `GroupFit.tidy`."""
-    check_fraction("conf_level", conf_level)
+    conf_level = fraction_of("conf_level", conf_level)
     axes = {"target": fit.targets, "term": fit.terms}
     if fit.spec.shrunk:
         return long_frame(fit.keys, axes, {"estimate": fit.estimates.known_params})
@@ -145,11 +145,11 @@ def _checked_stats(stats: Sequence[str] | None, spec: FitSpec) -> list[str]:
         raise SpecError(f"stats must be a list of names, got {stats!r}")
     if isinstance(stats, str):
         raise SpecError(f"stats must be a list of names, got the string {stats!r}")
-    wanted = list(dict.fromkeys(stats))
+    wanted = list(stats)
     for stat in wanted:
-        if stat not in STATS:
+        if not isinstance(stat, str) or stat not in STATS:
             raise SpecError(f"unknown stat {stat!r}; choose from {list(STATS)}{nearest(stat, STATS)}")
-    return wanted
+    return list(dict.fromkeys(wanted))
 
 
 def _columns(frame: pd.DataFrame, words: bool) -> list[Any]:

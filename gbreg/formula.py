@@ -135,6 +135,8 @@ def _split(text: str) -> tuple[str, list[str] | None]:
         if kind == "context":
             depth += 1 if word in "([" else -1
         elif kind == "operator" and "|" in word:
+            if not depth and re.fullmatch(r"[-+~]+\|", word):
+                raise SpecError(f"formula {text!r}: a term is missing before |; for the mean alone write 1")
             if depth or word != "|":
                 raise SpecError(f"formula {text!r}: {word!r}, but keys come after a | outside of parentheses")
             bars.append(i)

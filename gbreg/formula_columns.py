@@ -113,7 +113,7 @@ def learn(
 
     one = list(Formula("1")) if intercept else []
     every = SimpleFormula([*one, *terms])  # they decide how many levels a category needs
-    inputs = inputs_of(terms, frame, role)
+    inputs = _used_levels(inputs_of(terms, frame, role))
     whole = np.flatnonzero(_whole(inputs))
     rows = _spread(whole)
     calls = [name for name, call in TRANSFORMS.items() if hasattr(call, "__is_stateful_transform__")]
@@ -133,6 +133,12 @@ def learn(
         for some in (rows, np.union1d(rows, _rare(inputs, whole))):
             _check_rows(text, spec, inputs, some)
     return spec
+
+
+def _used_levels(inputs: pd.DataFrame) -> pd.DataFrame:
+    """Without the categories that no row has, as R's ``lm``: their indicators would be 0 everywhere."""
+    categories = [name for name, c in inputs.items() if isinstance(c.dtype, pd.CategoricalDtype)]
+    return inputs.assign(**{str(name): inputs[name].cat.remove_unused_categories() for name in categories})
 
 
 def _spread(rows: IntArray) -> IntArray:

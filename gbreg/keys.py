@@ -284,15 +284,21 @@ def _groups_of_all_rows(frame: pd.DataFrame, grouping: Grouping) -> Groups:
 
 def _groupby(frame: pd.DataFrame, grouping: Grouping) -> Any:
     """``frame.groupby`` with all its arguments, and its factorisation done."""
+    bins = any(isinstance(item, pd.Grouper) for item in _as_list(grouping.by, list))
     with _hashing():
-        groupby = frame.groupby(
-            by=grouping.by,
-            level=grouping.level,
-            sort=grouping.sort,
-            observed=grouping.observed,
-            dropna=grouping.dropna,
-        )
-        groupby.ngroups  # noqa: B018  (lazy: unhashable keys are found here)
+        try:
+            groupby = frame.groupby(
+                by=grouping.by,
+                level=grouping.level,
+                sort=grouping.sort,
+                observed=grouping.observed,
+                dropna=grouping.dropna,
+            )
+            groupby.ngroups  # noqa: B018  (lazy: unhashable keys are found here)
+        except (NotImplementedError, ValueError) as error:
+            if bins:  # kinds of frequency and of dates that do not go together
+                raise SpecError(f"by= has a Grouper that pandas refuses: {error}") from error
+            raise
     return groupby
 
 
@@ -357,8 +363,8 @@ def check_bins(by: Any, keys: pd.Index[Any], found: pd.Index[Any]) -> None:
         if not isinstance(item, pd.Grouper) or item.freq is None or not len(keys) or not len(found):
             continue
         own, here = level_values(keys, i), level_values(found, i)
-        if getattr(own, "tz", None) != getattr(here, "tz", None):
-            continue  # none is like another
+        if getattr(own, "tz", None) != getattr(here, "tz", None) or isinstance(own, pd.PeriodIndex):
+            continue  # none is like another; periods begin where they begin
         step = pd.Timedelta(item.freq) if isinstance(item.freq, pd.offsets.Tick) else None
         shifted = step is not None and bool(((here - own[0]) % step).any())
         if keys.nlevels == 1:  # then the fit has every bin between its first and its last

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gbreg.columns import Numbers
 from gbreg.keys import number_rows
+from gbreg.numbering import Groups
 from gbreg.problem import BoolArray, FloatArray, IntArray, Problem, exact_parts
 from gbreg.rowops import NUMPY, Codes, Packed, RowOps, stable_order
 from gbreg.spec import Grouping
@@ -58,6 +59,11 @@ class GroupLayout:
     def sizes(self) -> IntArray:
         """(g,) rows of each group."""
         return self.offsets[1:] - self.offsets[:-1]
+
+    @property
+    def groups(self) -> Groups:
+        """The same without the frame."""
+        return Groups(self.codes, self.sizes, None, self.keys)
 
     @cached_property
     def order(self) -> IntArray:

@@ -69,7 +69,9 @@ def minimize_loss(
         perfect fits stay as they are.
     """
     room = np.full((*estimates.level.shape, 2), np.nan)
-    out = replace(estimates, spread=room).copied(*DECIDED, "center")
+    far = loss.name == "bisquare"  # may leave out rows so far off that the mean has no digits for others
+    middle = np.repeat(estimates.center, estimates.level.shape[1], axis=1) if far else estimates.middle
+    out = replace(estimates, spread=room, middle=middle).copied(*DECIDED)
 
     def work(g0: int, g1: int) -> None:
         progress(0)
@@ -114,7 +116,8 @@ def _minimize_range(
             constant = (out.flags[groups] & Flag.CONSTANT_TARGET) > 0
             survive_far_rows(problem, out, loss, groups, settled[groups] & ~constant, find)
     told = (out.flags & (Flag.PERFECT_FIT | Flag.CONSTANT_TARGET)) > 0
-    none = settled & out.settled(drop) & np.isnan(out.spread[:, :, 1]) & ~told
+    fitted = out.settled(drop) | (out.status == Status.NOT_CONVERGED)
+    none = settled & fitted & np.isnan(out.spread[:, :, 1]) & ~told
     out.flags[none] |= np.uint8(Flag.NO_ROBUST_ERRORS)
 
 
@@ -196,11 +199,11 @@ class _Work:
             return
         out.level[groups, q] += change[0] / np.sqrt(out.wsum[groups, 0])
         # The constant is made anew: what was there may be large, and cancel.
-        center = out.center[groups[:, None], 0, kept].T
+        place = out.place(q)[groups[:, None], kept].T
         if problem.origin is not None:
-            center = center + problem.origin[groups[:, None], kept].T
+            place = place + problem.origin[groups[:, None], kept].T
         b = out.params[groups[:, None], q, first + kept].T
-        constant = out.level[groups, q] - _sum(b * center)
+        constant = out.level[groups, q] - _sum(b * place)
         if problem.origin is not None:
             constant += problem.origin[groups, problem.n_predictors + q]
         changed = theta.any(axis=0)
@@ -223,7 +226,12 @@ class _Work:
             rounding = scale * unit <= np.where(ended, EXACT, CIRCLING) * size
             exact &= rounding | (nothing & (scale < COARSE))
             coarse &= ~exact
-        deviation = out.target_norm[groups, q] / unit / np.sqrt(sizes)
+        length = out.target_norm[groups, q]
+        if self.loss.name == "absolute" and not first:  # the norm is about 0, the deviation is not
+            length = _norm_about_mean(
+                design.side, problem.Z[rows, problem.n_predictors + q], own, len(groups)
+            )
+        deviation = length / unit / np.sqrt(sizes)
         error = error_of_loss(self.loss, scaled, own, scale, deviation, sizes, design.standard.n_predictors)
         spread = np.stack([scale, error], axis=1) * unit[:, None]
         spread[~np.isfinite(spread)] = np.nan
@@ -349,6 +357,16 @@ def _alike(dropped: BoolArray, asked: BoolArray) -> Iterator[IntArray]:
         which = np.unique(dropped[asked], axis=0, return_inverse=True)[1]
     for m in range(which.max(initial=-1) + 1):
         yield np.flatnonzero(asked)[which.ravel() == m]
+
+
+def _norm_about_mean(side: FloatArray, y: FloatArray, own: IntArray, g: int) -> FloatArray:
+    """(g,) sqrt(sum w (y - mean)^2), about the weighted mean; side (n,) is sqrt(w)."""
+    largest = np.zeros(g)
+    np.maximum.at(largest, own, np.abs(y))
+    share = y / np.where(largest > 0, largest, 1.0)[own]
+    w = np.square(side / np.sqrt(np.bincount(own, side * side, g))[own])
+    mean = np.bincount(own, w * share, g)
+    return largest * norm_of(side * (share - mean[own]), own, g)
 
 
 def _sum(terms: FloatArray) -> FloatArray:

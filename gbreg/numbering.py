@@ -138,11 +138,12 @@ def _string_digit(column: pd.Series[Any], grouping: Grouping, ops: RowOps) -> _D
 
 
 def _category_digit(column: pd.Series[Any], grouping: Grouping, alone: bool) -> _Digit | None:
-    """None where pandas adds groups: a missing category, or (several keys) all combinations."""
+    """None where pandas adds groups: a missing category, all combinations of several keys, or very many."""
     dtype: Any = column.dtype
     codes = column.cat.codes.to_numpy().astype(np.int64)
     missing = bool(codes.min() < 0)
-    if (missing and not grouping.dropna) or not (grouping.observed or alone):
+    few = alone and len(dtype.categories) <= _limit(len(codes))  # others are numbered anew, if they have rows
+    if (missing and not grouping.dropna) or not (grouping.observed or few):
         return None
 
     def level(present: IntArray, name: Hashable = None) -> pd.Index[Any]:

@@ -13,17 +13,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gbreg import flat, inference
-from gbreg.arguments import check_frame
+from gbreg.arguments import check_frame, reused_grouping
 from gbreg.columns import Column, Numbers, read_columns, read_weights
 from gbreg.errors import ColumnError, MissingDataError, SpecError, warn
 from gbreg.fallback import Sources, as_words, sources
 from gbreg.fitted import departures, fitted_errors, on_rows, predicted, unit_errors
 from gbreg.keys import check_bins, find_groups, warn_of_dtypes, with_values
-from gbreg.layout import stored_values
+from gbreg.layout import GroupLayout, stored_values
 from gbreg.numbering import Groups
 from gbreg.problem import BoolArray, FloatArray, IntArray
 from gbreg.rows import positive_weights
-from gbreg.spec import Grouping, Unkept, check_bool, check_choice, check_fraction
+from gbreg.spec import Grouping, Unkept, check_bool, check_choice, fraction_of
 from gbreg.tables import labels, product
 
 if TYPE_CHECKING:
@@ -91,7 +91,10 @@ class FrameRows:
         check_frame(frame)
         check_choice("missing", missing, ("nan", "raise"))
         grouping = fit.spec.grouping
-        if by is not None:  # a missing key is looked up like any other, unless a parent would take it in
+        layout = by if isinstance(by, GroupLayout) else None
+        if layout is not None:
+            grouping = reused_grouping(layout, frame)
+        elif by is not None:  # a missing key is looked up like any other, unless a parent would take it in
             grouping = Grouping(by=by, dropna=fit.fallback is not None and fit.fallback.dropna)
             grouping = with_values(frame, grouping)
         if grouping is None:
@@ -102,7 +105,7 @@ class FrameRows:
         self.fit = fit
         self.frame = frame
         X = self._read(fit.spec.linear, "linear")
-        found = find_groups(frame, grouping)
+        found = find_groups(frame, grouping) if layout is None else layout.groups
         if by is None:
             check_bins(grouping.by, fit.keys, found.keys)
         served = sources(fit, found.keys)
@@ -192,7 +195,8 @@ class FrameRows:
         scale = np.where(made.perfect & (self.fit.spec.cov_type != "known"), np.nan, made.row_scale)
         rows_scale = on_rows(scale, self.groups).T
         if self.fit.spec.robust:
-            standard = side * resid / rows_scale
+            with np.errstate(all="ignore"):
+                standard = side * resid / rows_scale
             if self.parts:
                 standard[self.source > 0] = np.nan
             return self._side_by_side([*shown, standard])
@@ -234,7 +238,7 @@ class FrameRows:
     def _used(self, resid: FloatArray, side: FloatArray) -> BoolArray:
         """Rows (t, n) that take part in the fit of each target, if ``where`` took them all."""
         with np.errstate(invalid="ignore"):
-            return np.isfinite(resid) & (side > 0) & ~self._beyond(np.abs(resid) * side)
+            return np.isfinite(resid) & (side > 0) & (side < np.inf) & ~self._beyond(np.abs(resid) * side)
 
     def _asked_weights(self, weights: Any) -> Any:
         """Those given, or the column that the fit had its weights from."""
@@ -242,6 +246,8 @@ class FrameRows:
             raise SpecError("weights= was given, and the fit has none: its residuals would count otherwise")
         asked = self.fit.spec.weights if weights is None else weights
         if isinstance(asked, Unkept):
+            if asked.code is not None:
+                return asked.code
             raise SpecError(
                 f"the weights of the fit were values ({asked.kind}), which are not kept; give weights= of "
                 "these rows, in the same unit"
@@ -336,8 +342,7 @@ def predict(
     check_bool("source", source)
     if alpha is not None and interval is None:
         raise SpecError("alpha= is of an interval; give interval= too")
-    alpha = 0.05 if alpha is None else alpha
-    check_fraction("alpha", alpha)
+    alpha = 0.05 if alpha is None else fraction_of("alpha", alpha)
     if interval is not None:
         fit.spec.need_errors("interval=")
         check_choice("interval", interval, get_args(Interval))

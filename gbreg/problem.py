@@ -57,7 +57,7 @@ class Flag(IntFlag):
     EXTENDED = 8  # double-double arithmetic was used
     ROWS_DROPPED = 16
     ZERO_WEIGHTS = 32
-    NO_ROBUST_ERRORS = 64  # a leverage of 1 (HC2, HC3), a single cluster, a loss and few rows: errors NaN
+    NO_ROBUST_ERRORS = 64  # errors are NaN: README.md has the reasons
 
     @property
     def word(self) -> str:

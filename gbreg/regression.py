@@ -24,7 +24,6 @@ from gbreg.result import GroupFit
 from gbreg.rowops import NUMPY
 from gbreg.rows import Data
 from gbreg.spec import (
-    CLIP_ITERATIONS,
     INTERCEPT,
     FitSpec,
     Grouping,
@@ -33,6 +32,7 @@ from gbreg.spec import (
     Precision,
     WeightsType,
     check_bool,
+    clip_of,
     fit_options,
     loss_of,
 )
@@ -109,7 +109,8 @@ def fit(
         Levels of the frame's index instead of ``by``.
     weights : label, Series, array, callable or `pandas.col` expression, optional
         Proportional to 1/sigma^2, not 1/sigma, unless ``weights_type`` says otherwise. A row of
-        weight zero takes no part and is not counted in ``nobs``.
+        weight zero takes no part and is not counted in ``nobs``. Code is kept, for `GroupFit.augment` and
+        the like, as long as the fit is neither pickled nor saved; values are not.
     weights_type : {"analytic", "frequency"}
         Frequency weights are counts: whole numbers, and every result is that of each row repeated
         so often, in particular ``nobs`` and what follows from it. Only ``min_nobs`` and
@@ -160,11 +161,12 @@ def fit(
         absolute values beyond ``tuning`` standard deviations, as statsmodels' ``RLM``: survives
         outliers in a target. "bisquare", Tukey's: rows beyond ``tuning`` count for nothing; in groups
         of at least 5 rows per coefficient it starts from a fit of least trimmed squares, and so survives
-        30 % of outliers, those far out in a predictor too, however far; others start from least
+        30 % of outliers, those far out in a predictor too, however far (of groups of 30 rows none of
+        6,000 was bent, of groups with 5 rows per coefficient up to 1 in 100); others start from least
         squares, as ``RLM`` does. Where rows beyond about 2000 times the size of the rest of a
-        predictor are left out there are no errors: in ``RLM``'s they would count in full. Of minima that
-        are equally deep (two rows, one of which is an outlier) backends may find another one. The
-        standard deviation is 1.4826 times the median of sqrt(w) |residual|.
+        predictor are left out there are no errors (flag ``no_robust_errors``): in ``RLM``'s they would
+        count in full. Of minima that are equally deep (two rows, one of which is an outlier) backends may
+        find another one. The standard deviation is 1.4826 times the median of sqrt(w) |residual|.
         "absolute": least absolute deviations, or another ``quantile``, as statsmodels' ``QuantReg``
         (``vcov="iid"``), one of the minima where there are several, as with an even number of rows and no
         predictors: backends, and rows in another order, may then give another one. Errors are normal; see
@@ -234,8 +236,8 @@ def fit(
         The call does not fit the frame. Raised before any work is done, but for keys that
         cannot be hashed or grouped, which only grouping finds.
     WeightsError
-        A weight that takes part is negative, missing or infinite, or is to be a count and is
-        not a whole number.
+        A weight of a row with a key that ``where`` selects is negative, missing or infinite, or is to be
+        a count and is not a whole number.
     MissingDataError, CollinearityError
         As asked for by ``missing`` and ``on_collinear``; the first also of a row without cluster.
     MissingExtraError
@@ -247,7 +249,8 @@ def fit(
     -----
     GbregWarning
         Once, with counts by reason, if groups could not be fitted, if there are none because no row has a
-        key, or if keys are floats beyond 2**53.
+        key or ``where`` selects none, if no group has errors, or if keys are floats beyond 2**53. Before
+        that, for each Series in ``by``, or that a callable made, that lacks rows of the frame.
 
     Examples
     --------
@@ -291,6 +294,7 @@ def fit(
         n_penalised=sum(value > 0 for value in penalties or ()),
     )
     all_terms = [INTERCEPT, *names] if intercept else names
+    limit, rounds = clip_of(clip, clip_iterations)
     spec = FitSpec(
         grouping=grouping,
         linear=predictors,
@@ -299,8 +303,8 @@ def fit(
         options=options,
         missing=missing,
         cov_type=cov_type,
-        clip=clip,
-        clip_iterations=CLIP_ITERATIONS if clip_iterations is None else clip_iterations,
+        clip=limit,
+        clip_iterations=rounds,
         groups=described(groups),
         weights_type=weights_type,
         loss=loss_of(loss, tuning=tuning, quantile=quantile, maxiter=maxiter),
@@ -308,8 +312,6 @@ def fit(
         ridge_standardize=ridge_standardize,
         bounds=read_bounds(bounds, all_terms, intercept),
     )
-    if clip_iterations is not None and clip is None:
-        raise SpecError("clip_iterations= needs clip=, the number of standard deviations kept")
     check_bool("progress", progress)
     engine = get_backend(backend, n_jobs)
     known = grouping.labels if layout is None else layout.keys.names

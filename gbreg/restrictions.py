@@ -12,9 +12,11 @@ import numpy as np
 
 from gbreg.errors import SpecError
 from gbreg.problem import FloatArray
+from gbreg.spec import INTERCEPT
 from gbreg.suggest import nearest
 
 NAMED = (ast.Name, ast.Call, ast.Subscript, ast.Attribute)  # what names of terms look like
+CONSTANT = ("const", "constant", "_cons", "(intercept)")  # statsmodels, Stata, R
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
@@ -36,7 +38,7 @@ def read_restrictions(given: object, terms: Sequence[Hashable]) -> Restrictions:
     Raises
     ------
     SpecError
-        It is no linear restriction, names what is no term, or has another shape.
+        It is no linear restriction, names what is no term, has another shape, or follows from others.
     """
     if isinstance(given, str):
         made = _parsed(given, terms)
@@ -51,11 +53,16 @@ def read_restrictions(given: object, terms: Sequence[Hashable]) -> Restrictions:
     if len(empty) or not len(made.R):
         which = f"restriction {empty[0] + 1} of {len(made.R)}" if len(made.R) else "what was given"
         raise SpecError(f"{which} restricts no coefficient")
+    lengths = np.abs(made.R).max(axis=1, keepdims=True)
+    if (rank := int(np.linalg.matrix_rank(made.R / lengths))) < len(made.R):
+        raise SpecError(f"of {len(made.R)} restrictions {rank} are independent; leave out those that follow")
     return made
 
 
 def _arrays(R: Any, q: Any, p: int) -> Restrictions:
     try:
+        if np.iscomplexobj(R) or np.iscomplexobj(q):
+            raise TypeError("complex numbers")
         matrix, values = np.atleast_2d(np.asarray(R, dtype=np.float64)), np.asarray(q, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise SpecError(
@@ -196,6 +203,12 @@ def _linear(node: ast.expr, marked: _Marked, p: int) -> FloatArray:
         if isinstance(node.op, ast.Div) and plain[1] and right[p] != 0:
             return left / float(right[p])
     written = marked.plain(ast.unparse(node))
+    if levels := [name for name in marked.names if name.startswith(f"{written}[")]:
+        raise SpecError(
+            f"{written!r} is no term but a factor; for all its levels write {' = 0, '.join(levels)} = 0"
+        )
     if isinstance(node, NAMED):
-        raise SpecError(f"{written!r} is not a term of this fit{nearest(written, marked.names)}")
+        constant = written.lower() in CONSTANT and INTERCEPT in marked.names
+        hint = f"; gbreg calls it {INTERCEPT!r}" if constant else nearest(written, marked.names)
+        raise SpecError(f"{written!r} is not a term of this fit{hint}")
     raise SpecError(f"{written!r} is not linear in the coefficients; sums of numbers times terms are")

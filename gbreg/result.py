@@ -15,7 +15,7 @@ from gbreg.diagnostics import Diagnostics
 from gbreg.errors import SpecError
 from gbreg.prediction import FrameRows, Interval
 from gbreg.restrictions import read_restrictions
-from gbreg.spec import check_fraction
+from gbreg.spec import fraction_of
 from gbreg.suggest import nearest
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class GroupFit(Diagnostics):
 
     @property
     def params(self) -> pd.DataFrame:
-        """Coefficients, columns (target, term)."""
+        """Coefficients, columns (target, term); ``params["y"]`` are those of one target, to join or merge."""
         return self._by_term(self.estimates.known_params)
 
     @property
@@ -83,7 +83,7 @@ class GroupFit(Diagnostics):
             1 minus the coverage, between 0 and 1.
         """
         self.spec.need_errors("conf_int")
-        check_fraction("alpha", alpha)
+        alpha = fraction_of("alpha", alpha)
         axes = [("target", self.targets), ("term", self.terms), ("bound", ("lower", "upper"))]
         return tables.by_axes(np.stack(self.statistics.conf_int(alpha), axis=-1), self.keys, *axes)
 
@@ -112,14 +112,13 @@ class GroupFit(Diagnostics):
         DataFrame
             Columns (target, "statistic", "df_num", "df_denom" or "p_value"). The statistic is F for
             classical errors of least squares, else (another ``cov_type``, or ``loss``) chi2, which
-            has no df_denom. NaN where a coefficient is NaN, errors are (saturated) or are noise
-            (perfect fits), or the restrictions, or the predictors (1 - R2 below 1e-9), nearly
-            depend on each other.
+            has no df_denom. NaN where a coefficient is NaN, errors are (saturated) or are noise (perfect
+            fits), or restrictions or predictors (1 - R2 below 1e-9) nearly depend on each other.
 
         Raises
         ------
         SpecError
-            The restrictions are not linear, name what is no term, or have another shape.
+            Restrictions are not linear or independent, name what is no term, or have another shape.
         """
         self.spec.need_errors("wald_test")
         R, q = read_restrictions(restrictions, self.terms)
@@ -206,7 +205,7 @@ class GroupFit(Diagnostics):
             What rows get that have no fitted value: their group was not seen or not fitted (and
             has no parent to predict it), or does not determine it, or their key or a predictor is missing.
         by
-            Keys of these rows, as in `gbreg.fit`, instead of those of the fit. Needed if they
+            Keys of these rows, as in `gbreg.fit` (a layout too), instead of those of the fit. Needed if they
             were values aligned with its rows, or code that was not stored.
         source : bool
             Also (target, "source"), which fit speaks for the row's group; see `fallbacks`.
@@ -259,9 +258,8 @@ class GroupFit(Diagnostics):
         """Rows of a frame that lie beyond ``clip``: boolean, one column per target, on its index.
 
         On the frame of the fit, the rows that were set aside, and those beyond the limit of their
-        group that took no part for another reason. In groups that are ``not_converged`` or ended
-        ``saturated`` these may differ from the rows that were set aside; in groups that cannot be
-        fitted without those, there are none.
+        group that took no part for another reason. Of groups that are ``not_converged`` or ended
+        ``saturated`` other rows may have been set aside; groups that cannot be fitted without have none.
 
         Parameters
         ----------
@@ -284,11 +282,12 @@ class GroupFit(Diagnostics):
         """Put fitted values and residuals beside the frame's columns, as broom's verb.
 
         Adds ``{target}_fitted`` and ``{target}_resid``; for rows that take part in the fit also
-        ``_std_resid``, sqrt(w) r / (sigma sqrt(1 - leverage)), ``_leverage`` and
-        ``_cooks_distance``. These are NaN for rows without weight or target and for clipped ones;
-        rows that ``where`` left out are taken for rows of the fit. With ``loss`` there is ``_std_resid``
-        only, sqrt(w) r / `scale`, with ``ridge`` or ``bounds`` none of them. With ``fallback`` also
-        ``{target}_source``; where it is a parent, the last three are NaN: they are about the group.
+        ``_std_resid``, ``_leverage`` and ``_cooks_distance``. The first is sqrt(w) r / (sigma sqrt(1 -
+        leverage)); sigma is the root of `scale`, or 1 if errors are known, and w is 1 for counts. These
+        are NaN for rows without weight or target and clipped ones; rows that ``where`` left out are taken
+        for rows of the fit. With ``loss`` there is ``_std_resid`` only, sqrt(w) r / `scale`, with ``ridge``
+        or ``bounds`` none of them. With ``fallback`` also ``{target}_source``; where it is a parent, the
+        last three are NaN: they are about the group.
 
         Parameters
         ----------
@@ -305,7 +304,7 @@ class GroupFit(Diagnostics):
         """Durbin-Watson statistic of the residuals in the order of the frame's rows, one row per group.
 
         About 2 where neighbours are uncorrelated; with frequency weights each row counts as repeated on
-        the spot. Takes the same arguments as `augment`, and the rows that took part in the fit; NaN for
+        the spot. Arguments as `augment`, rows too: ``frame[mask]`` if ``where`` left some out. NaN for
         perfect fits and saturated groups.
         """
         return FrameRows(self, frame, "nan", by).durbin_watson(weights)
@@ -344,7 +343,7 @@ class GroupFit(Diagnostics):
         stats : sequence of str, optional
             Which, and in which order; default params, bse (if any), rms, mad (if computed), nobs, status.
             Others: tvalues, pvalues (which end in ``_tvalue`` and ``_pvalue``), and any
-            diagnostic of this class, which ends in its name.
+            diagnostic with one number per target, which ends in its name.
 
         Raises
         ------
@@ -370,7 +369,7 @@ class GroupFit(Diagnostics):
         return flat.formulas(self, suffix)
 
     def group(self, key: Hashable) -> GroupSummary:
-        """One group as statsmodels' ``summary()`` prints it, for each target.
+        """One group in the layout of statsmodels' ``summary()``, for each target.
 
         Parameters
         ----------
@@ -386,6 +385,11 @@ class GroupFit(Diagnostics):
 
         No code is stored: callables, expressions and the terms of formulas become plain columns
         of their name, which a frame for `predict` then needs to have.
+
+        Raises
+        ------
+        SpecError
+            Keys or labels are of a kind that Parquet does not hold.
         """
         storage.to_parquet(self, path)
 

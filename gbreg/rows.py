@@ -54,7 +54,10 @@ def read_clusters(frame: pd.DataFrame, groups: object) -> IntArray | None:
     elif isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
         values = pd.Series(values)
     elif not isinstance(values, ARRAYS):
-        values = np.asarray(values)
+        try:
+            values = np.asarray(values)
+        except ValueError as error:  # a list of lists of unlike lengths
+            raise SpecError(f"groups= must have one value per row, {len(frame)}: {error}") from error
     if values.shape != (len(frame),):
         raise SpecError(f"groups= must have one value per row, {len(frame)}, got shape {values.shape}")
     try:
@@ -121,7 +124,7 @@ def _raise_if_no_weights(w: FloatArray, selected: GroupLayout, spec: FitSpec, in
         aligned = isinstance(spec.weights, Unkept) and spec.weights.kind.startswith("Series")
         hint = "; a Series is aligned by its index" if aligned and np.isnan(w[first]) else ""
         raise WeightsError(
-            f"weights {spec.weights!r} must be finite and not negative: {len(bad)} rows that take part "
+            f"weights {spec.weights!r} must be finite and not negative: {len(bad)} rows with a key "
             f"are not, first {w[first]} at {_spelt(index, first)}; set them to 0 to leave rows out{hint}"
         )
 
@@ -158,13 +161,13 @@ def counted(problem: Problem, keys: pd.Index[Any]) -> IntArray:
     Raises
     ------
     WeightsError
-        A sum is beyond 2**53, where float64 no longer counts.
+        A sum reaches 2**53, where float64 no longer counts.
     """
     groups = np.repeat(np.arange(problem.n_groups), np.diff(problem.offsets))
     sums = np.bincount(groups, weights=problem.w, minlength=problem.n_groups)
-    beyond = np.flatnonzero(sums > EXACT)
+    beyond = np.flatnonzero(sums >= EXACT)
     if len(beyond):
-        raise WeightsError(f"the counts of group {keys[beyond[:1]].tolist()[0]!r} add up to more than 2**53")
+        raise WeightsError(f"the counts of group {keys[beyond[:1]].tolist()[0]!r} add up to 2**53 or more")
     return sums.astype(np.int64)
 
 

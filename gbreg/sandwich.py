@@ -114,7 +114,8 @@ def add_sandwich(
         clusters = clusters[block.keep]
     factor = sandwich(block.problem, estimates, cov_type, progress, clusters, threads=threads)
     factor[_is_noise(factor, estimates)] = np.nan
-    none = (estimates.status == Status.OK) & np.isnan(factor).any(axis=2)
+    fitted = np.isin(estimates.status, (Status.OK, Status.RANK_DEFICIENT, Status.NOT_CONVERGED))
+    none = fitted & np.isnan(factor).any(axis=2)
     flags = estimates.flags | np.where(none, Flag.NO_ROBUST_ERRORS, 0).astype(np.uint8)
     return replace(estimates, sandwich=factor, flags=flags)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
@@ -36,18 +36,21 @@ CALLED = {  # choices by their names in statsmodels, scikit-learn and R
     **dict.fromkeys(("ignore", "omit", "na.omit"), "drop"),
     "error": "raise",
 }
+ABSENT = ("hac", "newey-west", "neweywest", "nw", "driscoll-kraay")
 CLIP_ITERATIONS = 20
+LARGEST_COUNT = 2**62  # no group has as many rows, no fit as many iterations
 LEAST_TUNING = 1e-3  # "huber" is then the median to 1e-3 deviations; weights of 1e-20 and less are rounding
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Unkept:
-    """Stands for values that were given instead of a label: they are not kept, and no column is called so."""
+    """Stands for what was given instead of a label; values are not kept, code is. No column is called so."""
 
     kind: str
+    code: Any = field(default=None, compare=False)  # makes the values of any frame; None for values
 
     def __repr__(self) -> str:
-        return f"{self.kind} (values)"
+        return f"{self.kind} (values)" if self.code is None else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Grouping:
 
     def __post_init__(self) -> None:
         if (self.by is None) == (self.level is None):
-            raise SpecError("give by= or level=, one of them: what are the groups?")
+            raise SpecError("give by= or level=, one of them, or | keys in a formula: what are the groups?")
         for name in ("sort", "observed", "dropna"):
             check_bool(name, getattr(self, name))
 
@@ -109,7 +112,6 @@ class FitSpec:
             raise SpecError('cov_type="cluster" needs groups=, the cluster of each row')
         if self.cov_type != "cluster" and self.groups is not None:
             raise SpecError(f'groups= is for cov_type="cluster", got cov_type={self.cov_type!r}')
-        check_clip(self.clip, self.clip_iterations)
         check_choice("weights_type", self.weights_type, get_args(WeightsType))
         self._check_loss()
         if self.frequency and self.weights is None:
@@ -240,8 +242,10 @@ class FitSpec:
 
     def portable(self, *, formulas: bool = False) -> FitSpec:
         """Without code: derived columns become plain ones of the same name; see `Column.portable`."""
+        weights = Unkept(self.weights.kind) if isinstance(self.weights, Unkept) else self.weights
         return replace(
             self,
+            weights=weights,
             grouping=self.grouping and self.grouping.portable(),
             linear=tuple(column.portable(formulas=formulas) for column in self.linear),
             targets=tuple(column.portable(formulas=formulas) for column in self.targets),
@@ -282,14 +286,14 @@ def fit_options(
     least = max(p - n_penalised, 1)
     if min_nobs is None:
         min_nobs = least
-    if isinstance(min_nobs, bool) or not hasattr(min_nobs, "__index__"):
+    if isinstance(min_nobs, bool) or not isinstance(min_nobs, Integral):
         raise SpecError(f"min_nobs must be an integer, got {min_nobs!r}")
     if min_nobs < least:
         which = "coefficients without ridge" if n_penalised else "coefficients"
         raise SpecError(f"min_nobs must be at least the number of {which} ({least}), got {min_nobs}")
     return FitOptions(
         intercept=bool(intercept),
-        min_nobs=int(min_nobs),
+        min_nobs=min(int(min_nobs), LARGEST_COUNT),
         precision=precision,
         on_collinear=on_collinear,
         mad=bool(mad),
@@ -319,15 +323,11 @@ def loss_of(loss: LossName, *, tuning: float | None, quantile: float | None, max
             f"tuning must be at least {LEAST_TUNING} standard deviations, got {tuning!r}; "
             'loss="absolute" is what "huber" comes to'
         )
-    if quantile is not None:
-        check_fraction("quantile", quantile)
-    if maxiter is not None:
-        check_count("maxiter", maxiter)
     return Loss(
         name=loss,
         tuning=float(TUNING.get(loss, 0.0) if tuning is None else tuning),
-        quantile=0.5 if quantile is None else float(quantile),
-        maxiter=SQUARED.maxiter if maxiter is None else int(maxiter),
+        quantile=0.5 if quantile is None else fraction_of("quantile", quantile),
+        maxiter=SQUARED.maxiter if maxiter is None else count_of("maxiter", maxiter),
     )
 
 
@@ -340,24 +340,34 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
         here = CALLED.get(str(value).lower())
         hint = nearest(value, choices) if isinstance(value, str) else ""
-        if here in choices:
+        if name == "cov_type" and str(value).lower() in ABSENT:
+            hint = "; errors for neighbours in time are not offered, 'cluster' has them for stretches of time"
+        elif here in choices:
             hint = f"; gbreg calls it {here!r}"
         raise SpecError(f"{name} must be one of {list(choices)}, got {value!r}{hint}")
 
 
-def check_clip(clip: object, iterations: object) -> None:
+def clip_of(clip: float | None, iterations: int | None) -> tuple[float | None, int]:
+    """``clip=`` and ``clip_iterations=``, checked."""
+    if clip is None and iterations is not None:
+        raise SpecError("clip_iterations= needs clip=, the number of standard deviations kept")
     if clip is not None and (
         isinstance(clip, bool) or not isinstance(clip, Real) or not 1 <= as_float(clip) < inf
     ):
         raise SpecError(f"clip must be a number of standard deviations, at least 1, got {clip!r}")
-    check_count("clip_iterations", iterations)
+    most = CLIP_ITERATIONS if iterations is None else count_of("clip_iterations", iterations)
+    return None if clip is None else float(clip), most
 
 
-def check_count(name: str, value: object) -> None:
+def count_of(name: str, value: object) -> int:
+    """A positive integer, checked; any beyond `LARGEST_COUNT` is as good as that."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise SpecError(f"{name} must be a positive integer, got {value!r}")
+    return min(int(value), LARGEST_COUNT)
 
 
-def check_fraction(name: str, value: object) -> None:
+def fraction_of(name: str, value: object) -> float:
+    """A number between 0 and 1, checked."""
     if isinstance(value, bool) or not (isinstance(value, Real) and 0 < as_float(value) < 1):
         raise SpecError(f"{name} must be between 0 and 1, got {value!r}")
+    return float(value)

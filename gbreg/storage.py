@@ -186,13 +186,17 @@ def _keys_out(arrow: Any, keys: pd.Index[Any]) -> tuple[Any, list[dict[str, Any]
     metadata: dict[bytes, bytes] = {}
     for i, name in enumerate(keys.names):
         level = level_values(keys, i)
-        about = {"name": _label_out(name), "dtype": _dtype_name(level.dtype)}
+        values = level.categories if isinstance(level, pd.CategoricalIndex) else level
+        about = {"name": _label_out(name), "dtype": _dtype_name(values.dtype)}
+        about["arrow"] = isinstance(values.dtype, pd.ArrowDtype)
         if isinstance(level, pd.CategoricalIndex):
-            about |= {"dtype": _dtype_name(level.categories.dtype), "ordered": level.ordered}
+            about["ordered"] = level.ordered
             categories = _checked(arrow, {"value": level.categories}, f"categories of key {name!r}")
             metadata[f"{CATEGORIES}{i}".encode()] = _stream(arrow, categories)
             level = pd.Index(level.codes)
         columns[f"key_{i}"] = level
+        if isinstance(keys, pd.DatetimeIndex | pd.TimedeltaIndex):
+            about["freq"] = keys.freqstr
         levels.append(about)
     table = _checked(arrow, columns, "keys")
     back = _keys_in(arrow, table.replace_schema_metadata({**table.schema.metadata, **metadata}), levels)
@@ -207,20 +211,21 @@ def _keys_out(arrow: Any, keys: pd.Index[Any]) -> tuple[Any, list[dict[str, Any]
 
 def _keys_in(arrow: Any, table: Any, levels: list[dict[str, Any]]) -> pd.Index[Any]:
     names = [f"key_{i}" for i in range(len(levels))]
-    columns = table.select(names).to_pandas()
     made: list[Any] = []
     for i, about in enumerate(levels):
-        values = pd.Index(columns[names[i]])
         if "ordered" in about:
             stream = arrow.ipc.open_stream(table.schema.metadata[f"{CATEGORIES}{i}".encode()])
-            categories = _restored(pd.Index(stream.read_all().to_pandas()["value"]), about["dtype"])
-            made.append(pd.Categorical.from_codes(values, categories.rename(None), ordered=about["ordered"]))
+            categories = _restored(stream.read_all(), "value", about)
+            codes = table.column(names[i]).to_numpy()
+            made.append(pd.Categorical.from_codes(codes, categories, ordered=about["ordered"]))
         else:
-            made.append(_restored(values, about["dtype"]))
+            made.append(_restored(table, names[i], about))
     labels = [_label_in(about["name"]) for about in levels]
     if len(made) > 1:
         return pd.MultiIndex.from_arrays(made, names=labels)
     only: pd.Index[Any] = pd.Index(made[0]).rename(labels[0])
+    if freq := levels[0].get("freq"):
+        only = (pd.TimedeltaIndex if only.dtype.kind == "m" else pd.DatetimeIndex)(only, freq=freq)
     return only
 
 
@@ -243,8 +248,16 @@ def _stream(arrow: Any, table: Any) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _restored(values: pd.Index[Any], dtype: str) -> pd.Index[Any]:
+def _restored(table: Any, name: str, about: dict[str, Any]) -> pd.Index[Any]:
     """Parquet has no objects, no times in seconds, one kind of string: they come back as the nearest."""
+    if about.get("arrow"):  # not in files of its time
+        restored: pd.Index[Any] = pd.Index(pd.arrays.ArrowExtensionArray(table.column(name)))
+        return restored
+    dtype: str = about["dtype"]
+    known = json.loads(table.schema.metadata[b"pandas"])  # pandas cannot read what it says of some others
+    own = known | {"columns": [column for column in known["columns"] if column["name"] == name]}
+    only = table.select([name]).replace_schema_metadata({b"pandas": json.dumps(own).encode()})
+    values: pd.Index[Any] = pd.Index(only.to_pandas()[name]).rename(None)
     lost = dtype == "object" or dtype.startswith("string[") or values.dtype.kind in "mM"
     return values.astype(dtype) if lost and _dtype_name(values.dtype) != dtype else values
 

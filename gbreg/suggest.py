@@ -33,10 +33,12 @@ def nearest(name: Hashable, known: Iterable[Hashable]) -> str:
     import difflib  # here: most calls have no typo
 
     words = {str(label): label for label in known}
-    close = difflib.get_close_matches(str(name), words, n=1)
-    if not close:  # right letters, wrong case
-        lower = {word.lower(): word for word in words}
-        close = [lower[m] for m in difflib.get_close_matches(str(name).lower(), lower, n=1)]
+    lower = {word.lower(): word for word in words}
+    if (plain := str(name).lower()) in lower:  # right letters, wrong case
+        close = [lower[plain]]
+    else:
+        close = difflib.get_close_matches(str(name), words, n=1)
+        close = close or [lower[m] for m in difflib.get_close_matches(plain, lower, n=1)]
     return f"; did you mean {words[close[0]]!r}?" if close else ""
 
 

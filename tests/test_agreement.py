@@ -237,6 +237,7 @@ EXACT = {
     "pattern",
     "sandwich",
     "limit",
+    "middle",
     "spread",
     "freedom",
 }  # no backend makes the last four

@@ -543,7 +543,7 @@ def test_other_dtypes_are_refused_by_name(backend: str, name: str, role: str) ->
     [
         (
             {"r5": NAN},
-            r"weights 'w' must be finite and not negative: 1 rows that take part are not, first nan at 'r5'",
+            r"weights 'w' must be finite and not negative: 1 rows with a key are not, first nan at 'r5'",
         ),
         ({"r7": INF, "r5": NAN}, r"2 rows .* first nan at 'r5'"),
         ({"r5": -INF}, r"1 rows .* first -inf at 'r5'"),

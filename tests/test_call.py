@@ -389,7 +389,7 @@ def test_masks_are_missing_values(backend: str) -> None:
     pd.testing.assert_frame_equal(fit.params, want)
     assert fit.nobs["y"].sum() == 34
     ones = np.ma.masked_array(np.ones(40), mask=hidden)
-    with pytest.raises(gbreg.WeightsError, match="6 rows that take part are not, first nan"):
+    with pytest.raises(gbreg.WeightsError, match="6 rows with a key are not, first nan"):
         gbreg.fit(frame, **call, weights=ones)
     with pytest.raises(gbreg.GbregError, match="where="):
         gbreg.fit(frame, **call, where=ones.astype(bool))
@@ -514,6 +514,6 @@ def test_series_that_lack_rows(backend: str) -> None:
     assert len(told) == 1
     assert fit.accounting()["without_key"].tolist() == [3] * len(fit.targets)
     with pytest.raises(
-        gbreg.WeightsError, match=r"3 rows that take part are not, first nan.*; a Series is aligned"
+        gbreg.WeightsError, match=r"3 rows with a key are not, first nan.*; a Series is aligned"
     ):
         gbreg.fit(frame, **{**call, "weights": frame["x"].abs().iloc[3:]})

@@ -144,3 +144,35 @@ def test_backends_agree_on_many_groups():
     assert (one.status["y"] == "ok").mean() > 0.95
     pd.testing.assert_frame_equal(one.params, other.params, rtol=1e-6)
     assert one.bse.isna().equals(other.bse.isna())
+
+
+def test_what_is_not_about_the_far_row_stays(backend):
+    """A target beside one that leaves a row out is as alone; the design is what it is with any loss."""
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame({"g": 0, "x": 50 + rng.normal(size=40)})
+    frame["y"] = 1 + 2 * frame["x"] + 0.1 * rng.normal(size=40)
+    frame["v"] = 3 - frame["x"] + 0.1 * rng.normal(size=40)
+    frame.loc[5, ["x", "v"]] = 1e7, 3 - 1e7  # on the line of v, far from that of y
+    call = {**CALL, "backend": backend}
+    both = frame.gbreg.fit(**{**call, "targets": ["y", "v"]})
+    for target in ("y", "v"):
+        alone = frame.gbreg.fit(**{**call, "targets": [target]})
+        for stat in ("params", "bse", "flags", "condition_number", "digits"):
+            pd.testing.assert_frame_equal(
+                getattr(both, stat)[[target]], getattr(alone, stat), check_exact=True
+            )
+        pd.testing.assert_frame_equal(both.resid(frame)[[target]], alone.resid(frame), check_exact=True)
+    assert both.bse["y"].isna().all(axis=None)
+    assert both.bse["v"].notna().all(axis=None)
+    design = np.column_stack([np.ones(40), frame["x"]])
+    np.testing.assert_allclose(both.condition_number, np.linalg.cond(design), rtol=1e-9)
+    huber = frame.gbreg.fit(**{**call, "loss": "huber"})
+    np.testing.assert_allclose(both.digits["y"], huber.digits["y"], rtol=1e-9)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        twice = frame.assign(z=2 * frame["x"] + 1).gbreg.fit(
+            **{**call, "linear": ["x", "z"]}, on_collinear="drop"
+        )
+        predicted = twice.predict(frame.assign(z=2 * frame["x"] + 1))
+    assert len(told) == 1  # z is dropped; its rows are as in the group
+    pd.testing.assert_frame_equal(predicted, both.predict(frame)[["y"]], rtol=1e-9)

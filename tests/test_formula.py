@@ -197,6 +197,19 @@ def test_other_frames_get_the_levels_of_the_fit(right: str) -> None:
         pd.testing.assert_frame_equal(made.predict(frame[rows]), want[rows], check_exact=True)
 
 
+@pytest.mark.parametrize("right", ["x + z", "x + C(z)"])
+def test_categories_without_rows_have_no_indicator(right: str) -> None:
+    """As in R: else those of the others would add up to the constant. Text has none either."""
+    frame = table()
+    some = frame.assign(z=frame["z"].astype("category"))[frame["z"] != "a"]
+    got = fit(f"t ~ {right} | g", some)
+    want = fit(f"t ~ {right} | g", some.assign(z=some["z"].astype(str)))
+    pd.testing.assert_frame_equal(got.params, want.params, check_exact=True)
+    assert (got.status == "ok").all(axis=None)
+    predicted = got.predict(frame)["t"]
+    assert (predicted.isna() == (frame["z"] == "a")).all()
+
+
 def test_an_unknown_or_missing_level_is_a_missing_value() -> None:
     frame = table()
     frame.loc[frame.index[:7], "z"] = None
@@ -401,7 +414,6 @@ def test_variables_of_the_caller_are_not_seen() -> None:
         ("t ~ x | gg", ColumnError, "by= names .*: 'gg'; did you mean 'g'"),
         ("t ~ lgo(x) | g", SpecError, "calls functions .*: 'lgo'; did you mean 'log'"),
         ("t ~ x + I(y.fillna(0)) | g", SpecError, r"has \['I\(y.fillna\(0\)\)'\], .*fill it beforehand"),
-        ("t ~ x + | g", SpecError, r"formula 't ~ x \+ \| g': '\+\|', but"),
         ("t ~ x +", SpecError, r"formula 't ~ x \+': Operator"),
         ("t ~ (x | g", SpecError, "formula"),
         ("t ~ I(x + ) | g", SpecError, "invalid syntax"),
@@ -420,8 +432,10 @@ def test_variables_of_the_caller_are_not_seen() -> None:
         ("t ~ x | ", SpecError, r"names of columns joined by \+"),
         ("t ~ x | g | h", SpecError, "after one | come"),
         ("t ~ x || g", SpecError, "keys come after a"),
+        ("t ~ x + | g", SpecError, r"a term is missing before \|"),
+        ("t ~ | g", SpecError, r"a term is missing before \|; for the mean alone write 1"),
         ("t ~ x + (1 | g)", SpecError, "outside of parentheses"),
-        ("t ~ x", SpecError, "give by= or level="),
+        ("t ~ x", SpecError, r"give by= or level=, one of them, or \| keys in a formula"),
         ("t ~ 0 | g", SpecError, "leaves nothing to fit"),
         ("t ~ x + g | g", SpecError, r"\['g'\] in linear= are also in by="),
         ("t ~ np.arange(3) | g", SpecError, "cannot be computed"),

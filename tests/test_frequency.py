@@ -158,7 +158,7 @@ def test_negative_missing_and_endless_counts_are_refused() -> None:
         with pytest.raises(WeightsError, match=f"must be finite and not negative: 1 rows.*first {bad} at 5"):
             gbreg.fit(frame, linear=["x0"], backend="numpy", **OPTIONS)
     frame.loc[frame["g"] == 3, "w"] = 2.0**52
-    with pytest.raises(WeightsError, match=r"the counts of group 3 add up to more than 2\*\*53"):
+    with pytest.raises(WeightsError, match=r"the counts of group 3 add up to 2\*\*53 or more"):
         gbreg.fit(frame.drop(index=5), linear=["x0"], backend="numpy", **OPTIONS)
 
 
@@ -197,3 +197,12 @@ def test_storage_keeps_the_kind(tmp_path: Path) -> None:
     assert got.spec == want.spec
     pd.testing.assert_frame_equal(got.glance(), want.glance(), check_exact=True)
     pd.testing.assert_frame_equal(got.tidy(), want.tidy(), check_exact=True)
+
+
+def test_counts_that_float64_cannot_add_up_are_refused() -> None:
+    frame = pd.DataFrame({"g": 0, "y": [1.0, 2.0, 3.0, 4.0], "n": [2.0**53, 1, 1, 1]})
+    call = {"by": "g", "linear": [], "targets": ["y"], "weights": "n", "weights_type": "frequency"}
+    with pytest.raises(WeightsError, match=r"group 0 add up to 2\*\*53 or more"):
+        gbreg.fit(frame, **call, backend="numpy")
+    most = frame.assign(n=[2.0**53 - 4, 1, 1, 1])
+    assert gbreg.fit(most, **call, backend="numpy").nobs.iloc[0, 0] == 2**53 - 1

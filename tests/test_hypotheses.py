@@ -240,11 +240,23 @@ def test_odd_names(text: str) -> None:
         ("_2_ = 0", "'_2_' is not a term of this fit; did you mean '_1_'"),
         ("x.b = 0", r"'x\.b' is not a term of this fit; did you mean 'a\.b'"),
         ("x[0] = 0", r"'x\[0\]' is not a term of this fit"),
+        ("x = 0, 2*x = 1", "of 2 restrictions 1 are independent"),
+        ("x + z - a.b, 1e9*z, 1e-9*x, a.b", "of 4 restrictions 3 are independent"),
+        (np.eye(len(ODD)) * 1j, "complex numbers"),
     ],
 )
-def test_odd_names_that_are_none(text: str, message: str) -> None:
+def test_odd_names_that_are_none(text: Any, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         read_restrictions(text, ODD)
+
+
+def test_factors_and_constants_are_called_what_they_are_here() -> None:
+    terms = ["Intercept", "h[T.b]", "h[T.c]", "x"]
+    with pytest.raises(SpecError, match=r"'h' is no term but a factor; .* write h\[T.b\] = 0, h\[T.c\] = 0"):
+        read_restrictions("h", terms)
+    assert read_restrictions("h[T.b] = 0, h[T.c] = 0", terms).R.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
+    with pytest.raises(SpecError, match="'const' is not a term of this fit; gbreg calls it 'Intercept'"):
+        read_restrictions("const = 0", terms)
 
 
 def test_means_are_tested_too() -> None:
@@ -312,10 +324,14 @@ def test_groups_without_wald() -> None:
     np.testing.assert_allclose(got, [0, 1 / (1 / 8.75), np.nan, np.nan], atol=1e-12)
 
 
-def test_restrictions_that_depend_on_each_other_are_nan() -> None:
+def test_restrictions_that_depend_on_each_other_are_refused() -> None:
     fit = fitted("weighted")
     for text in ("x = 0, x = 0", "x = z, z = u, u = x", "x + u = 0, 3*x + 3*u = 1"):
-        assert fit.wald_test(text).xs("p_value", axis=1, level="test").isna().all(axis=None), text
+        with pytest.raises(SpecError, match="are independent; leave out"):
+            fit.wald_test(text)
+    nearly = np.array([[0, 1, 0, 0], [0, 1, 1e-13, 0]])  # more than rounding of R, not of the covariance
+    made = fit.wald_test(nearly).xs("p_value", axis=1, level="test")
+    assert made.isna().all(axis=None)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,6 +112,45 @@ def test_weights_that_are_no_column_are_asked_for():
         fit.augment(frame)
     want = frame.gbreg.fit(**CALL).augment(frame)
     pd.testing.assert_frame_equal(fit.augment(frame, weights="w"), want)
+
+
+@pytest.mark.parametrize("make", ["callable", "expression"])
+def test_weights_made_by_code_are_made_anew(make):
+    if make == "expression" and not hasattr(pd, "col"):
+        pytest.skip("pandas.col came with pandas 3")
+    frame = make_frame().assign(sigma=lambda d: d["w"] ** -0.5)
+    weights = (lambda d: 1 / d["sigma"] ** 2) if make == "callable" else 1 / pd.col("sigma") ** 2
+    fit = frame.gbreg.fit(**{**CALL, "weights": weights})
+    values = 1 / frame["sigma"] ** 2
+    want = frame.gbreg.fit(**{**CALL, "weights": values})
+    pd.testing.assert_frame_equal(fit.augment(frame), want.augment(frame, weights=values), check_exact=True)
+    dw = want.durbin_watson(frame, weights=values)
+    pd.testing.assert_frame_equal(fit.durbin_watson(frame), dw, check_exact=True)
+    pd.testing.assert_frame_equal(copy.deepcopy(fit).augment(frame), fit.augment(frame), check_exact=True)
+    gone = pickle.loads(pickle.dumps(fit))
+    with pytest.raises(SpecError, match="which are not kept; give weights="):
+        gone.augment(frame)
+    assert "sigma" in repr(fit) or "lambda" in repr(fit)
+
+
+def test_rows_of_infinite_weight_took_no_part(backend):
+    """They could not be rows of the fit; in a new frame they are told from those that could."""
+    frame = make_frame()
+    fit = frame.gbreg.fit(**CALL, backend=backend)
+    far = frame.assign(w=frame["w"].where(np.arange(len(frame)) != 3, np.inf))
+    got, rest = fit.augment(far), fit.augment(frame)
+    added = [name for name in got if name.endswith(("_leverage", "_std_resid", "_cooks_distance"))]
+    assert got[added].iloc[3].isna().all()
+    pd.testing.assert_frame_equal(got[added].drop(frame.index[3]), rest[added].drop(frame.index[3]))
+    without = fit.durbin_watson(frame.drop(frame.index[3]))
+    pd.testing.assert_frame_equal(fit.durbin_watson(far), without)
+
+
+def test_no_warning_of_numpy_for_rows_that_take_no_part():
+    frame = make_frame()
+    frame.iloc[2, frame.columns.get_indexer(["w", "y"])] = 0.0, np.inf
+    fit = frame.gbreg.fit(**CALL, loss="huber")
+    assert np.isnan(fit.augment(frame)["y_std_resid"].iloc[2])  # warnings are errors here
 
 
 def test_groups_that_were_not_fitted_have_none():

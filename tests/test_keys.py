@@ -670,3 +670,29 @@ def test_labels_that_are_positions_of_other_keys(labels: tuple[Any, ...], tmp_pa
     layout = frame.gbreg.group(by=list(labels))
     again = fitted(frame, layout)
     np.testing.assert_array_equal(again.params, want.params)
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_more_unused_categories_than_are_numbered(backend: str) -> None:
+    """Every category is a group, also where they are so many that numbers of rows are made anew."""
+    if backend == "numba":
+        pytest.importorskip("numba")
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 70_000, 40)
+    frame = pd.DataFrame({"g": pd.Categorical.from_codes(codes, np.arange(70_000)), "x": rng.normal(size=40)})
+    fit = gbreg.fit(frame, by="g", linear=[], targets=["x"], observed=False, backend=backend)
+    want = frame.groupby("g", observed=False)["x"].mean()
+    assert fit.keys.equals(want.index)
+    np.testing.assert_allclose(fit.params["x", "Intercept"], want, rtol=1e-15)
+
+
+def test_periods_are_binned_and_predicted() -> None:
+    rng = np.random.default_rng(4)
+    index = pd.period_range("2024-01-01", periods=48, freq="h")
+    frame = pd.DataFrame({"y": rng.normal(size=48)}, index=index)
+    fit = gbreg.fit(frame, by=pd.Grouper(freq="12h"), linear=[], targets=["y"], backend="numpy")
+    want = frame["y"].groupby(np.repeat(range(4), 12)).transform("mean")
+    np.testing.assert_allclose(fit.predict(frame)["y"], want, rtol=1e-14)
+    named = frame.rename_axis("t").reset_index()
+    with pytest.raises(gbreg.SpecError, match="by= has a Grouper that pandas refuses: "):
+        gbreg.fit(named, by=pd.Grouper(key="t", freq="D"), linear=[], targets=["y"], backend="numpy")

@@ -764,3 +764,36 @@ def test_backends_agree_on_when_a_scale_that_goes_to_zero_is_there(loss):
     perfect = one.flags["y"]["perfect_fit"] & (one.scale["y"] == 0)
     assert perfect.sum() > 700
     assert (one.status["y"][perfect] != "not_converged").all()
+
+
+def test_quantiles_through_zero_have_the_errors_of_quantreg(backend):
+    """The deviation of the target is about its mean, whatever the fit goes through."""
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame({"g": np.arange(200) % 2, "x": rng.uniform(0.1, 1, 200)})
+    frame["y"] = 10 + 0.1 * rng.normal(size=200)
+    fit = frame.gbreg.fit(
+        by="g", linear=["x"], targets=["y"], intercept=False, loss="absolute", backend=backend
+    )
+    for g, rows in frame.groupby("g"):
+        want = sm.QuantReg(rows["y"], rows[["x"]]).fit(0.5, vcov="iid")
+        np.testing.assert_allclose(fit.params.loc[g], want.params, rtol=1e-4)  # their steps end at 1e-6
+        np.testing.assert_allclose(fit.bse.loc[g], want.bse, rtol=1e-4)
+    times = frame["y"].mul(2.0**900)
+    far = frame.assign(y=times).gbreg.fit(
+        by="g", linear=["x"], targets=["y"], intercept=False, loss="absolute", backend=backend
+    )
+    np.testing.assert_allclose(far.bse / 2.0**900, fit.bse, rtol=1e-12)
+
+
+def test_groups_that_did_not_converge_say_why_they_have_no_errors(backend):
+    rng = np.random.default_rng(9)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(60), 8), "x": rng.normal(size=480)})
+    frame["y"] = frame["x"] + rng.normal(size=480)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = frame.gbreg.fit(
+            by="g", linear=["x"], targets=["y"], loss="bisquare", tuning=0.1, backend=backend
+        )
+    none = fit.bse["y"].isna().all(axis=1)
+    assert (none & (fit.status["y"] == "not_converged")).sum() > 10
+    assert fit.flags["y"]["no_robust_errors"][none].all()

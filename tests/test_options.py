@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -389,7 +390,7 @@ def test_weights_that_do_not_fit_the_frame(backend: str) -> None:
         fit(frame, backend, weights=np.ones(79))
     with pytest.raises(SpecError, match=r"weights= shares no index label with the frame"):
         fit(frame, backend, weights=pd.Series(1.0, index=range(80)))
-    with pytest.raises(WeightsError, match="1 rows that take part are not, first nan at"):
+    with pytest.raises(WeightsError, match="1 rows with a key are not, first nan at"):
         fit(frame, backend, weights=frame["w"].iloc[1:])
 
 
@@ -943,3 +944,51 @@ def test_every_parameter_of_fit_is_in_the_tests_of_this_file() -> None:
     assert all(name in globals() for names in TESTED.values() for name in names)
     sketched = {"frame", "backend", *(option for options in WRONG.values() for option in options)}
     assert sketched == set(inspect.signature(gbreg.fit).parameters)
+
+
+def test_counts_beyond_any_group_and_other_kinds_of_numbers(backend: str) -> None:
+    """As good as infinite for whole numbers; what is no number is refused by name."""
+    frame = pd.DataFrame({"g": 0, "x": [0.0, 1, 2, 3], "y": [1.0, 3, 4, 8]})
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "backend": backend}
+    with pytest.warns(gbreg.GbregWarning, match="too_few_rows"):
+        gbreg.fit(frame, **call, min_nobs=2**70)
+    plain, long = (gbreg.fit(frame, **call, loss="huber", maxiter=most) for most in (500, 2**70))
+    pd.testing.assert_frame_equal(long.params, plain.params, check_exact=True)
+    for min_nobs in (np.array([3]), 3.0, True):
+        with pytest.raises(gbreg.SpecError, match="min_nobs must be an integer"):
+            gbreg.fit(frame, **call, min_nobs=min_nobs)
+    fit = gbreg.fit(frame, **call)
+    pd.testing.assert_frame_equal(fit.conf_int(Fraction(1, 20)), fit.conf_int(0.05), check_exact=True)
+    pd.testing.assert_frame_equal(fit.tidy(conf_level=Fraction(3, 4)), fit.tidy(conf_level=0.75))
+    new = fit.predict(frame, interval="prediction", alpha=Fraction(1, 4))
+    pd.testing.assert_frame_equal(new, fit.predict(frame, interval="prediction", alpha=0.25))
+    with pytest.raises(gbreg.SpecError, match=r"unknown stat \['rms'\]"):
+        fit.to_frame(stats=[["rms"]])
+    with pytest.raises(gbreg.SpecError, match="groups= must have one value per row, 4"):
+        gbreg.fit(frame, **call, cov_type="cluster", groups=[[1], [1, 2], 3, 4])
+    with pytest.raises(gbreg.SpecError, match="got 'HAC'; errors for neighbours in time are not offered"):
+        gbreg.fit(frame, **call, cov_type="HAC")
+
+
+def test_a_layout_serves_predict_too() -> None:
+    rng = np.random.default_rng(6)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "y": rng.normal(size=60)})
+    keys = rng.integers(0, 4, 60)
+    layout = gbreg.group(frame, by=keys)
+    fit = gbreg.fit(frame, by=layout, linear=["x"], targets=["y"], backend="numpy")
+    pd.testing.assert_frame_equal(fit.predict(frame, by=layout), fit.predict(frame, by=keys))
+    pd.testing.assert_frame_equal(fit.augment(frame, by=layout), fit.augment(frame, by=keys))
+    with pytest.raises(gbreg.SpecError, match="by= is a layout of 60 rows, the frame has 50"):
+        fit.predict(frame.iloc[:50], by=layout)
+    call = {"by": layout, "linear": ["x"], "targets": ["y"], "backend": "numpy"}
+    with pytest.raises(gbreg.SpecError, match="sort must be True or False"):
+        gbreg.fit(frame, **call, sort=np.array([True, False]))
+    assert len(gbreg.fit(frame, **call, sort=np.True_)) == 4
+    with pytest.raises(gbreg.SpecError, match="sort=False was given beside a layout made with sort=True"):
+        gbreg.fit(frame, **call, sort=False)
+
+
+def test_the_same_letters_in_another_case_are_nearest() -> None:
+    frame = pd.DataFrame({"g": [0, 1], "mkt_a": 1.0, "mkt_b": 2.0, "y": 3.0})
+    with pytest.raises(gbreg.ColumnError, match="'mkt_A'; did you mean 'mkt_a'"):
+        gbreg.fit(frame, by="g", linear=["mkt_A"], targets=["y"], backend="numpy")

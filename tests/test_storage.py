@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 from dataclasses import fields
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import gbreg
 from gbreg.accounting import RowCounts
 from gbreg.estimates import Estimates
 
+pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 N = 60
 CODES = np.random.default_rng(5).integers(0, 4, N)
@@ -77,6 +80,15 @@ KEYS = {
     "objects that are ints": pd.Series(np.array([5, 6, 7, 8], dtype=object)[CODES], name="key", dtype=object),
     "int64[pyarrow]": pick([5, 6, None, 8], "int64[pyarrow]"),
     "string[pyarrow]": pick(["a", "ü", None, "a b"], "string[pyarrow]"),
+    "text of Arrow": pick(["a", "ü", None, "a b"], pd.ArrowDtype(pa.string())),
+    "large text of Arrow": pick(["a", "ü", None, "a b"], pd.ArrowDtype(pa.large_string())),
+    "decimal of Arrow": pick(
+        [Decimal("1.50"), Decimal("2"), None, Decimal("3")], pd.ArrowDtype(pa.decimal128(9, 2))
+    ),
+    "date of Arrow": pick([day.date() for day in DAYS], pd.ArrowDtype(pa.date32())),
+    "category of Arrow's text": pd.Series(
+        pd.Categorical.from_codes(CODES, pd.Index(list("dacb"), dtype=pd.ArrowDtype(pa.string()))), name="key"
+    ),
     "period": pd.Series(DAYS.to_period("M")[CODES], name="key"),
 }
 
@@ -182,6 +194,33 @@ def test_weights_that_were_values_stay_no_column(tmp_path: Path) -> None:
     namesake = frame.assign(**{"Series w (values)": 1.0})
     with pytest.raises(gbreg.SpecError, match=r"were values \(Series w\), which are not kept"):
         back.predict(namesake, interval="prediction")
+
+
+def test_a_dictionary_of_arrow_is_kept_alone_and_refused_beside_others(tmp_path: Path) -> None:
+    words = pick(["a", "ü", "b", "a b"], pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string())))
+    frame = values().assign(key=words, other=1)
+    call = {"linear": ["x"], "targets": ["y"], "backend": "numpy"}
+    fit = gbreg.fit(frame, by="key", **call)
+    assert_same_fit(round_trip(fit, tmp_path), fit)
+    with pytest.raises(gbreg.SpecError, match=r"keys 'key' of dtype dictionary.* cannot be saved"):
+        round_trip(gbreg.fit(frame, by=["key", "other"], **call), tmp_path)
+
+
+def test_bins_of_time_keep_their_frequency(tmp_path: Path) -> None:
+    frame = values().assign(t=pd.date_range("2024-01-01", periods=N, freq="6h"))
+    fit = gbreg.fit(frame, by=pd.Grouper(key="t", freq="D"), linear=[], targets=["y"], backend="numpy")
+    back = round_trip(fit, tmp_path)
+    assert back.keys.freq == fit.keys.freq == pd.offsets.Day()
+    assert_same_fit(back, fit)
+
+
+@pytest.mark.parametrize("clip", [np.int64(4), np.float32(4), Fraction(4)])
+def test_numbers_of_any_kind_are_stored(clip: object, tmp_path: Path) -> None:
+    frame = values().assign(g=CODES)
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "backend": "numpy"}
+    fit = gbreg.fit(frame, **call, clip=clip, clip_iterations=np.int64(5))
+    assert_same_fit(round_trip(fit, tmp_path), fit)
+    assert fit.spec == gbreg.fit(frame, **call, clip=4.0, clip_iterations=5).spec
 
 
 def test_options_and_grouping_come_back(tmp_path: Path) -> None:

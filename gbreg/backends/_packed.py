@@ -119,6 +119,7 @@ class Run:
             limit=np.empty((g, t, 0)),
             spread=np.empty((g, t, 0)),
             freedom=np.empty((g, t, 0)),
+            middle=np.empty((g, t, 0)),
         )
 
 
