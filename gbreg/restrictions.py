@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,10 +54,26 @@ def read_restrictions(given: object, terms: Sequence[Hashable]) -> Restrictions:
     if len(empty) or not len(made.R):
         which = f"restriction {empty[0] + 1} of {len(made.R)}" if len(made.R) else "what was given"
         raise SpecError(f"{which} restricts no coefficient")
-    lengths = np.abs(made.R).max(axis=1, keepdims=True)
-    if (rank := int(np.linalg.matrix_rank(made.R / lengths))) < len(made.R):
+    if (rank := _rank(made.R)) < len(made.R):
         raise SpecError(f"of {len(made.R)} restrictions {rank} are independent; leave out those that follow")
     return made
+
+
+def _rank(R: FloatArray) -> int:
+    """Independent rows of R as it is, by exact elimination: rounding decides nothing."""
+    rows = [[Fraction(value) for value in row] for row in R.tolist()]
+    rank = 0
+    for j in range(R.shape[1]):
+        pivot = next((row for row in rows if row[j]), None)
+        if pivot is None:
+            continue
+        rank += 1
+        rows = [
+            [a - row[j] / pivot[j] * b for a, b in zip(row, pivot, strict=True)] if row[j] else row
+            for row in rows
+            if row is not pivot
+        ]
+    return rank
 
 
 def _arrays(R: Any, q: Any, p: int) -> Restrictions:
