@@ -120,9 +120,7 @@ class Diagnostics:
         """Coefficients that are at one of their ``bounds``, boolean, columns (target, term)."""
         if self.spec.bounds is None:
             raise SpecError("at_bound needs a fit with bounds=, the lowest and highest coefficients")
-        low, high = self.spec.limits
-        params = self.estimates.params
-        return self._by_term((params == low) | (params == high))
+        return self._by_term(self.spec.held(self.estimates.params))
 
     @property
     def df_resid(self) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -105,13 +105,20 @@ class Estimates:
 
     def view(self, g0: int, g1: int) -> Estimates:
         """What belongs to groups g0:g1, without a copy."""
-        arrays = {f.name: getattr(self, f.name)[g0:g1] for f in fields(self) if f.name != "pattern"}
-        return Estimates(**arrays, pattern=self.pattern)
+        return Estimates(**{name: values[g0:g1] for name, values in self.arrays()}, pattern=self.pattern)
 
     def of_groups(self, groups: IntArray) -> Estimates:
         """Copies of what belongs to some groups."""
-        arrays = {f.name: getattr(self, f.name)[groups] for f in fields(self) if f.name != "pattern"}
-        return Estimates(**arrays, pattern=self.pattern)
+        return Estimates(**{name: values[groups] for name, values in self.arrays()}, pattern=self.pattern)
+
+    def of_target(self, q: int) -> Estimates:
+        """Copies of what belongs to target q of a problem."""
+        arrays = {name: values[:, [q]] if name in PER_TARGET else values for name, values in self.arrays()}
+        return Estimates(**arrays, pattern=np.zeros(1, dtype=np.int64)).copied()
+
+    def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Names and values of what has one entry per group: all but the pattern."""
+        return ((name, getattr(self, name)) for name in ARRAYS)
 
     def copied(self, *names: str) -> Estimates:
         """With copies of these arrays, which may be written to; of all if none is named."""
@@ -125,9 +132,8 @@ class Estimates:
 
     def put_groups(self, groups: IntArray | BoolArray, part: Estimates) -> None:
         """Estimates of some groups in the place of those they had; the arrays have to be writable."""
-        for field in fields(self):
-            if field.name != "pattern":
-                getattr(self, field.name)[groups] = getattr(part, field.name)
+        for name, values in part.arrays():
+            getattr(self, name)[groups] = values
 
     def settled(self, drop: bool) -> BoolArray:
         """(g, t) whether residuals have a scale; with ``drop`` also where predictors were left out."""
@@ -139,11 +145,7 @@ class Estimates:
     @classmethod
     def stack_groups(cls, parts: Sequence[Estimates]) -> Estimates:
         """Consecutive group ranges of one problem, put back together."""
-        arrays = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in fields(cls)
-            if field.name != "pattern"
-        }
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
         return cls(**arrays, pattern=parts[0].pattern)
 
     @classmethod
@@ -154,20 +156,17 @@ class Estimates:
         order = np.argsort(np.concatenate([np.asarray(ts, dtype=np.int64) for ts in targets]))
         pattern = np.repeat(np.arange(len(parts)), [len(ts) for ts in targets])[order]
         arrays = {}
-        for field in fields(cls):
-            if field.name == "pattern":
-                continue
-            joined = np.concatenate([getattr(part, field.name) for part in parts], axis=1)
-            arrays[field.name] = joined[:, order] if field.name in PER_TARGET else joined
+        for name in ARRAYS:
+            joined = np.concatenate([getattr(part, name) for part in parts], axis=1)
+            arrays[name] = joined[:, order] if name in PER_TARGET else joined
         return cls(**arrays, pattern=pattern)
 
 
 _FITTED = ("params", "level", "resid_norm", "mad", "spread")
 DECIDED = (*_FITTED, "status", "flags")  # by the minimum of a loss; the rest is of the data
 PER_TARGET = (*DECIDED, "target_norm", "sandwich", "limit", "freedom", "middle")
-PER_PATTERN = tuple(
-    field.name for field in fields(Estimates) if field.name not in PER_TARGET and field.name != "pattern"
-)
+ARRAYS = tuple(field.name for field in fields(Estimates) if field.name != "pattern")
+PER_PATTERN = tuple(name for name in ARRAYS if name not in PER_TARGET)
 
 
 @lru_cache(maxsize=64)

@@ -354,9 +354,9 @@ def largest_eigenvalue(A: FloatArray) -> FloatArray:
     A = A.copy()
     diagonal = range(len(A))
     small = UNIT / 16 * A[diagonal, diagonal].max(axis=0)
-    pairs = [(i, j) for j in diagonal for i in range(j)]
+    corners = [(i, j) for j in diagonal for i in range(j)]
     for _ in range(SWEEPS):
-        turned = [_rotate(A, i, j, small) for i, j in pairs]
+        turned = [_rotate(A, i, j, small) for i, j in corners]
         if not any(turned):
             break
     return np.asarray(A[diagonal, diagonal].max(axis=0))

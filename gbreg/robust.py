@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from gbreg.estimates import PER_TARGET, Estimates, mean_term_sizes, residuals
+from gbreg.estimates import Estimates, mean_term_sizes, residuals
 from gbreg.minimum import EXACT, NORMAL
 from gbreg.problem import BoolArray, Flag, FloatArray, IntArray, Problem, Status
 from gbreg.rows import Pattern
@@ -72,7 +72,7 @@ class _Target:
 
 
 def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -> tuple[Pattern, Estimates]:
-    whole, made = target.block.problem.part(targets=[target.q]), one_target(target.estimates, target.q)
+    whole, made = target.block.problem.part(targets=[target.q]), target.estimates.of_target(target.q)
     keep = np.ones(whole.n_rows, dtype=np.bool_)
     limit = np.full(whole.n_groups, np.inf)
     asked = np.flatnonzero(made.settled(drop)[:, 0] & ~_perfect(made))
@@ -111,16 +111,6 @@ def _clip(target: _Target, fit: Fit, clip: float, iterations: int, drop: bool) -
         ),
         replace(made, limit=limit[:, None, None]),
     )
-
-
-def one_target(estimates: Estimates, q: int) -> Estimates:
-    """Writable copies of what belongs to target q of a problem."""
-    arrays = {}
-    for field in fields(Estimates):
-        if field.name != "pattern":
-            values = getattr(estimates, field.name)
-            arrays[field.name] = np.array(values[:, [q]] if field.name in PER_TARGET else values)
-    return Estimates(**arrays, pattern=np.zeros(1, dtype=np.int64))
 
 
 def _limits(

@@ -62,7 +62,7 @@ def shrink(
         made.params[:] = _snapped(made, problem, spec)
         low, high = spec.limits
         broken = ((made.params < low) | (made.params > high)).any(axis=2)
-        spare = (made.status == Status.SATURATED) & _held(made.params, spec).any(axis=2)
+        spare = (made.status == Status.SATURATED) & spec.held(made.params).any(axis=2)
         wanted &= broken | spare  # one that is held leaves a row more than there are coefficients
     groups = np.flatnonzero(wanted.any(axis=1))
     part = problem
@@ -79,7 +79,7 @@ def shrink(
         made.put_groups(own, after)
     if not spec.penalised:
         known = (made.rank[:, [0]] > 0) & np.isfinite(made.level)
-        free = made.rank[:, [0]] - _held(made.params, spec).sum(axis=2)
+        free = made.rank[:, [0]] - spec.held(made.params).sum(axis=2)
         made.freedom[:, :, 0] = np.where(known, free, np.nan)
     return made
 
@@ -97,12 +97,6 @@ def _snapped(made: Estimates, problem: Problem, spec: FitSpec) -> FloatArray:
         blur[:, :, 0] += added(np.where(reach == 0, 0.0, reach * blur[:, :, 1:]), 2)
     low, high = spec.limits
     return snapped(made.params, low, high, blur)
-
-
-def _held(params: FloatArray, spec: FitSpec) -> BoolArray:
-    """Coefficients (..., p) that are at a bound."""
-    low, high = spec.limits
-    return np.asarray((params == low) | (params == high))
 
 
 def _undetermined(
@@ -330,7 +324,7 @@ def _settle(
     first, nobs, root_w = int(spec.options.intercept), made.nobs[:, 0], np.sqrt(made.wsum[:, 0])
     deficient, held = gone.any(axis=1), np.zeros(params.shape, dtype=np.bool_)
     if spec.bounds is not None:
-        held = _held(params, spec)
+        held = spec.held(params)
     faint = (np.abs(params) < SMALLEST_NORMAL) & ~held
     faint = (faint[:, first:] & (answer.slopes.T != 0)).any(axis=1)
     fine = np.isfinite(params).all(axis=1) & np.isfinite(norm + level + answer.freedom) & ~faint

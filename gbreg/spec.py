@@ -15,7 +15,7 @@ import numpy as np
 from gbreg.columns import Column, is_label, is_label_list
 from gbreg.constraints import Bounds, as_float, bounds_text, ridge_text
 from gbreg.errors import SpecError
-from gbreg.problem import ROBUST, CovType, FitOptions, FloatArray, Loss, LossName
+from gbreg.problem import ROBUST, BoolArray, CovType, FitOptions, FloatArray, Loss, LossName
 from gbreg.suggest import nearest
 
 Missing = Literal["drop", "raise"]
@@ -219,6 +219,11 @@ class FitSpec:
         if self.bounds is None:
             return np.array([[-inf], [inf]]).repeat(len(self.terms), axis=1)
         return np.array(self.bounds, dtype=np.float64).reshape(-1, 2).T
+
+    def held(self, params: FloatArray) -> BoolArray:
+        """Coefficients (..., p) that are at a bound."""
+        low, high = self.limits
+        return np.asarray((params == low) | (params == high))
 
     @property
     def n_free(self) -> int:

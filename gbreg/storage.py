@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gbreg.accounting import RowCounts
 from gbreg.columns import Column
 from gbreg.errors import GbregError, MissingExtraError, SpecError
-from gbreg.estimates import Estimates
+from gbreg.estimates import ARRAYS, Estimates
 from gbreg.fallback import attach, parent_names
 from gbreg.keys import level_values
 from gbreg.problem import FitOptions, Loss
@@ -119,7 +119,7 @@ def _fit_of(arrow: Any, table: Any, path: str | Path) -> GroupFit:
     arrays = {name: _array(table, name, tuple(shape)) for name, shape in facts["shapes"].items()}
     fit = GroupFit(
         estimates=Estimates(
-            **{f.name: arrays[f.name] for f in fields(Estimates) if f.name != "pattern"},
+            **{name: arrays[name] for name in ARRAYS},
             pattern=np.array(facts["pattern"], dtype=np.int64),
         ),
         keys=_keys_in(arrow, table, facts["keys"]),
@@ -156,7 +156,7 @@ def _arrow() -> Any:
 
 def _arrays_of(fit: GroupFit) -> dict[str, NDArray[Any]]:
     """Everything that has one entry per group."""
-    estimates = {f.name: getattr(fit.estimates, f.name) for f in fields(Estimates) if f.name != "pattern"}
+    estimates = dict(fit.estimates.arrays())
     counts = {f"count_{f.name}": getattr(fit.counts, f.name) for f in fields(RowCounts) if f.name[:2] != "n_"}
     return estimates | counts | {f"origin_{j}": values for j, values in fit.origins.items()}
 

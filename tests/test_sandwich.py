@@ -322,7 +322,7 @@ def test_where_there_is_no_error():
         assert set(errors.index[errors.isna().any(axis=1)]) == nothing[cov_type], cov_type
         assert (errors.loc["perfect"] == 0).all()
         marked = fit.flags["y"]["no_robust_errors"]
-        assert set(marked.index[marked]) == nothing[cov_type] - {"saturated", "constant x"}
+        assert set(marked.index[marked]) == nothing[cov_type] - {"saturated"}
 
 
 def test_what_cannot_be_asked_for():
