@@ -11,8 +11,9 @@ import pandas as pd
 
 from gbreg.columns import check_labels, evaluate, is_code, is_label
 from gbreg.errors import ColumnError, SpecError
-from gbreg.keys import check_grouping, level_values
+from gbreg.keys import check_grouping
 from gbreg.layout import GroupLayout
+from gbreg.lookup import level_values
 from gbreg.spec import FitSpec, Grouping, Unkept, check_bool
 
 SAMPLED = 100  # rows whose keys are compared with those of a layout

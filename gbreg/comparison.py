@@ -11,6 +11,7 @@ import pandas as pd
 from gbreg import inference, tables
 from gbreg.columns import Part
 from gbreg.errors import SpecError
+from gbreg.lookup import find_keys
 from gbreg.problem import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -51,10 +52,11 @@ def _check_alike(fit: Diagnostics, other: Diagnostics) -> None:
         raise SpecError(f"the fits have targets {list(fit.targets)} and {list(other.targets)}")
     if fit.spec.weights_type != other.spec.weights_type:
         raise SpecError(f"weights_type is {fit.spec.weights_type!r} and {other.spec.weights_type!r}")
-    if not fit.keys.equals(other.keys):
+    found = find_keys(fit.keys, other.keys)
+    if len(found) != len(fit.keys) or (found != np.arange(len(found))).any():
         raise SpecError(
             f"the fits have different groups: {len(fit.keys)} and {len(other.keys)} keys, "
-            f"{len(fit.keys.intersection(other.keys))} in common"
+            f"{np.count_nonzero(found >= 0)} in common"
         )
 
 

@@ -18,8 +18,8 @@ from gbreg import tables
 from gbreg.errors import SpecError
 from gbreg.flat import key_names
 from gbreg.flat import text as label_text
-from gbreg.keys import find_keys, level_values
 from gbreg.layout import GroupLayout, make_layout, read_only
+from gbreg.lookup import find_keys, level_values
 from gbreg.problem import BoolArray, IntArray, Status
 from gbreg.rowops import code_type
 from gbreg.spec import FitSpec, Grouping

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gbreg.errors import SpecError
-from gbreg.keys import level_values
+from gbreg.lookup import level_values
 from gbreg.spec import INTERCEPT, FitSpec, fraction_of
 from gbreg.suggest import nearest
 from gbreg.tables import as_words

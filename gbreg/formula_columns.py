@@ -78,7 +78,7 @@ def inputs_of(terms: Sequence[Any], frame: pd.DataFrame, role: str) -> pd.DataFr
         column = evaluate(frame, name, "formula")
         kind = column.dtype.kind
         if name not in values:
-            made[name] = column.array
+            made[name] = _levels_as_they_are(column)
         elif is_categorical(column):  # all kinds of text alike: as objects, None for missing
             text = column.astype(object)
             is_category = isinstance(column.dtype, pd.CategoricalDtype)
@@ -97,6 +97,13 @@ def inputs_of(terms: Sequence[Any], frame: pd.DataFrame, role: str) -> pd.DataFr
     return pd.DataFrame(
         {name: pd.Series(values, index, values.dtype) for name, values in made.items()}, index
     )
+
+
+def _levels_as_they_are(column: pd.Series[Any]) -> Any:
+    """Values of which levels are made; Arrow's as objects, which it would convert to be compared."""
+    if not isinstance(column.dtype, pd.ArrowDtype):
+        return column.array
+    return column.astype(object).where(column.notna(), None).array
 
 
 def learn(
@@ -224,5 +231,11 @@ def _unknown(values: Any, spec: Any, name: str) -> BoolArray:
     """(n,) rows whose category is missing, or not among those of the fit."""
     plain = pd.Series(getattr(values, "__wrapped__", values))
     known = spec.encoder_state[name][1].get("categories")  # not there if hashed
-    gone = plain.isna() if known is None else ~plain.isin(list(known))
-    return gone.to_numpy(dtype=np.bool_)
+    if known is None:
+        return plain.isna().to_numpy(dtype=np.bool_)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Constructing a Categorical")
+        codes = pd.Categorical(
+            plain, categories=list(known)
+        ).codes  # as formulaic: isin finds 1 among booleans
+    return np.asarray(codes < 0)

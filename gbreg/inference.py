@@ -17,7 +17,6 @@ from gbreg.problem import SMALLEST_NORMAL, BoolArray, FloatArray, IntArray
 UNIT = 2.0**-53  # relative rounding error of float64
 MOST_DIGITS = 15.95  # -log10(UNIT)
 CHUNK = 4096  # groups whose matrices fit in cache
-FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is what is divided by it
 SWEEPS = 30  # Jacobi's method needs less than ten
 
 
@@ -213,42 +212,6 @@ def f_pvalue(values: FloatArray, df_num: FloatArray, df_denom: FloatArray) -> Fl
     from scipy import special
 
     return np.asarray(special.fdtrc(df_num, df_denom, values))
-
-
-def influence(
-    scaled: FloatArray, leverage: FloatArray, sigma: FloatArray, rank: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Standardised residual, leverage and Cook's distance of rows, arrays of one shape.
-
-    e = sqrt(w) r / (sigma sqrt(1 - h)) and e^2 h / (1 - h) / rank, from sqrt(w) r and h (Cook and
-    Weisberg 1982, sections 2.2 and 3.1), as statsmodels' influence of OLS on sqrt(w) times the data.
-    NaN where the leverage is 1 but for rounding.
-    """
-    left = complement(leverage)
-    standard = scaled / (sigma * np.sqrt(left))
-    return standard, leverage, standard * standard * leverage / left / rank
-
-
-def complement(leverage: FloatArray) -> FloatArray:
-    """1 - leverage: what the other rows say about a row; NaN where that is rounding noise."""
-    left = 1 - leverage
-    return np.where(left > FULL, left, np.nan)
-
-
-def durbin_watson(
-    scaled: FloatArray, groups: IntArray, g: int, times: FloatArray | None = None
-) -> FloatArray:
-    """Sum of (e_i - e_{i-1})^2 over sum e^2 of each group, e = sqrt(w) r: (n,), (n,) -> (g,).
-
-    Rows sorted by group, each of them ``times`` (n,) in a row. Durbin and Watson 1950; statsmodels'
-    ``durbin_watson`` of ``wresid``.
-    """
-    step = np.diff(scaled) ** 2
-    within = groups[1:] == groups[:-1]
-    steps = np.bincount(groups[1:][within], step[within], minlength=g)
-    squares = scaled * scaled if times is None else times * scaled * scaled
-    total = np.bincount(groups, squares, minlength=g)
-    return np.asarray(steps / np.where(total > 0, total, np.nan), dtype=np.float64)
 
 
 def llf(

@@ -21,6 +21,7 @@ from gbreg.alignment import places
 from gbreg.columns import EXPRESSION, check_labels, column_at, is_label, is_label_list
 from gbreg.distinct import Keys
 from gbreg.errors import ColumnError, DTypeError, GbregError, SpecError, warn
+from gbreg.lookup import find_keys
 from gbreg.numbering import Groups, find_digits, mixed_radix
 from gbreg.problem import EXACT, IntArray
 from gbreg.rowops import NUMPY, RowOps, code_type
@@ -56,54 +57,6 @@ def number_rows(frame: pd.DataFrame, grouping: Grouping, ops: RowOps = NUMPY) ->
     if digits is not None:
         return mixed_radix(digits, grouping.labels or (), ops)
     return _ask_pandas(frame, grouping)
-
-
-def level_values(keys: pd.Index[Any], i: int) -> pd.Index[Any]:
-    """The level at a position, which pandas would take for a name first, if some level is called so."""
-    if keys.nlevels == 1 or i not in keys.names:
-        return keys.get_level_values(i)
-    return keys.set_names(range(keys.nlevels)).get_level_values(i).rename(keys.names[i])
-
-
-def find_keys(keys: pd.Index[Any], wanted: pd.Index[Any]) -> IntArray:
-    """Positions of ``wanted`` keys in ``keys`` (no duplicates); -1 for those not there.
-
-    As ``get_indexer``, but right for missing values in a MultiIndex (pandas 2.2 and 3.1 find
-    them or not, depending on how they are stored), and by value for categories and intervals.
-
-    Returns
-    -------
-    (len(wanted),) int64
-    """
-    if keys.nlevels != wanted.nlevels:
-        raise SpecError(f"the groups have {keys.nlevels} keys, {list(keys.names)}, not {wanted.nlevels}")
-    n = len(keys)
-    codes = np.zeros(n + len(wanted), dtype=np.int64)
-    absent = np.zeros(len(wanted), dtype=np.bool_)
-    for i in range(keys.nlevels):
-        own, base = _level_codes(level_values(keys, i), level_values(wanted, i))
-        absent |= own[n:] < 0
-        codes = pd.factorize(codes * base + own)[0].astype(np.int64)  # dense again: never overflows
-    place = np.full(len(codes), -1, dtype=np.int64)
-    place[codes[:n]] = np.arange(n)
-    found: IntArray = np.where(absent, -1, place[codes[n:]])
-    return found
-
-
-def _level_codes(have: pd.Index[Any], want: pd.Index[Any]) -> tuple[IntArray, int]:
-    """Give each value of both a number, and their bound; -1: not among ``have``."""
-    present = _by_value(have[have.notna()])
-    uniques = present.unique()
-    codes = np.full(len(have) + len(want), len(uniques), dtype=np.int64)  # a missing value
-    codes[: len(have)][have.notna()] = uniques.get_indexer(present)
-    codes[len(have) :][want.notna()] = uniques.get_indexer(_by_value(want[want.notna()]))
-    return codes, len(uniques) + 1
-
-
-def _by_value(values: pd.Index[Any]) -> pd.Index[Any]:
-    if isinstance(values, pd.CategoricalIndex):
-        values = values.categories.take(values.codes)
-    return values.astype(object) if isinstance(values.dtype, pd.IntervalDtype) else values
 
 
 # what is asked
@@ -355,29 +308,3 @@ def wide_floats(keys: pd.Index[Any]) -> str:
                 "number: groups may have merged; use Int64 or a string key"
             )
     return ""
-
-
-def check_bins(by: Any, keys: pd.Index[Any], found: pd.Index[Any]) -> None:
-    """Raise `SpecError` if bins of a Grouper begin elsewhere in this frame than in that of the fit."""
-    for i, item in enumerate(by if isinstance(by, list) else [by]):
-        if not isinstance(item, pd.Grouper) or item.freq is None or not len(keys) or not len(found):
-            continue
-        own, here = level_values(keys, i), level_values(found, i)
-        if getattr(own, "tz", None) != getattr(here, "tz", None) or isinstance(own, pd.PeriodIndex):
-            continue  # none is like another; periods begin where they begin
-        step = pd.Timedelta(item.freq) if isinstance(item.freq, pd.offsets.Tick) else None
-        shifted = step is not None and bool(((here - own[0]) % step).any())
-        if keys.nlevels == 1:  # then the fit has every bin between its first and its last
-            shifted |= not here[(here > own[0]) & (here < own[-1])].isin(own).all()
-        if shifted:
-            raise SpecError(
-                "the bins of pandas.Grouper begin elsewhere in this frame than in that of the fit; give the "
-                "keys of the rows as by=, or the Grouper an origin="
-            )
-
-
-def warn_of_dtypes(keys: pd.Index[Any], found: pd.Index[Any]) -> None:
-    """Of keys none of which is one of the fit's, say which are of another dtype."""
-    pairs = [(level_values(keys, i), level_values(found, i)) for i in range(keys.nlevels)]
-    if others := [f"{a.name!r} is {b.dtype}, in the fit {a.dtype}" for a, b in pairs if a.dtype != b.dtype]:
-        warn(f"no row of the frame is in a group of the fit, and keys differ in dtype: {'; '.join(others)}")

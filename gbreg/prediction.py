@@ -12,14 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg import flat, inference
+from gbreg import flat, inference, influence
 from gbreg.arguments import check_frame, reused_grouping
 from gbreg.columns import Column, Numbers, read_columns, read_weights
 from gbreg.errors import ColumnError, MissingDataError, SpecError, warn
 from gbreg.fallback import Sources, as_words, sources
 from gbreg.fitted import departures, fitted_errors, on_rows, predicted, unit_errors
-from gbreg.keys import check_bins, find_groups, warn_of_dtypes, with_values
+from gbreg.keys import find_groups, with_values
 from gbreg.layout import GroupLayout, stored_values
+from gbreg.lookup import check_bins, warn_of_dtypes
 from gbreg.numbering import Groups
 from gbreg.problem import BoolArray, FloatArray, IntArray
 from gbreg.rows import positive_weights
@@ -206,11 +207,12 @@ class FrameRows:
             if self.parts:  # influence is on the group's own fit
                 used &= self.source <= 0
             part = np.where(used, side, np.nan)
-            shares = inference.influence(
+            shares = influence.influence(
                 part * resid,
                 np.square(part * errors),
                 rows_scale,
                 on_rows(made.rank.astype(np.float64), self.groups).T,
+                on_rows(self.fit.estimates.pivot[:, self.fit.estimates.pattern], self.groups).T,
             )
         return self._side_by_side([*shown, *shares])
 
@@ -230,7 +232,7 @@ class FrameRows:
                 rows = rows[np.argsort(self.groups[rows], kind="stable")]
                 scaled, groups = (side * resid[q])[rows], self.groups[rows]
                 times = None if counts is None else counts[rows]
-                out[:, q] = inference.durbin_watson(scaled, groups, len(out), times)
+                out[:, q] = influence.durbin_watson(scaled, groups, len(out), times)
         made = self.fit.statistics
         out[made.perfect | ~(made.df_resid > 0)] = np.nan  # residuals are rounding noise
         return self.fit._by_target(out)

@@ -48,23 +48,20 @@ def read_clusters(frame: pd.DataFrame, groups: object) -> IntArray | None:
     if groups is None:
         return None
     values = evaluate(frame, groups, "groups")
+    rows = None
     if isinstance(values, pd.Series):
-        if places(values.index, frame.index, "groups=") is not None:
-            values = values.reindex(frame.index)
-    elif isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
-        values = pd.Series(values)
+        rows = places(values.index, frame.index, "groups=")
+    elif isinstance(values, list) or (isinstance(values, np.ma.MaskedArray) and values.ndim == 1):
+        values = pd.Series(values)  # 1 and "1" stay apart, what is masked stays missing
     elif not isinstance(values, ARRAYS):
-        try:
-            values = np.asarray(values)
-        except ValueError as error:  # a list of lists of unlike lengths
-            raise SpecError(f"groups= must have one value per row, {len(frame)}: {error}") from error
-    if values.shape != (len(frame),):
+        values = np.asarray(values)
+    if rows is None and values.shape != (len(frame),):
         raise SpecError(f"groups= must have one value per row, {len(frame)}, got shape {values.shape}")
     try:
         numbers: IntArray = pd.factorize(values)[0].astype(np.int64, copy=False)
     except TypeError as error:
         raise SpecError(f"groups= cannot tell clusters apart: {error}") from error
-    return numbers
+    return numbers if rows is None else np.append(numbers, -1)[rows]
 
 
 class Part(NamedTuple):

@@ -15,7 +15,8 @@ import pandas as pd
 from gbreg.backends import Progress
 from gbreg.backends._ranges import map_ranges, piece_rows
 from gbreg.estimates import Estimates, residuals
-from gbreg.inference import complement, sandwich_errors
+from gbreg.inference import sandwich_errors
+from gbreg.influence import complement
 from gbreg.problem import BoolArray, CovType, Flag, FloatArray, IntArray, Problem, Status
 from gbreg.quadratic import cholesky
 from gbreg.rows import Pattern
@@ -80,7 +81,8 @@ def sandwich(
             side = np.sqrt(problem.w[rows])
             Q, inverse = orthonormal(unit_design(problem, estimates, part, rows, own, side), own, g1 - g0)
             leverage = sum((u * u for u in Q), np.zeros(len(own)))
-            left = complement(leverage) if cov_type in ("HC2", "HC3") else None
+            certain = np.sqrt(estimates.pivot[part, 0])[own]  # of orthonormal columns, not of their products
+            left = complement(leverage, certain) if cov_type in ("HC2", "HC3") else None
             for q in range(t):
                 norm = estimates.resid_norm[part, q]
                 scores = side * _centred_residuals(problem, estimates, q, part, rows, own)

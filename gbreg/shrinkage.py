@@ -13,7 +13,7 @@ from gbreg import doubledouble as dd
 from gbreg.activeset import SNAP, bounded_least_squares, dense, inverse, snapped, solved
 from gbreg.augmented import BLUR, Design, describe, make_design
 from gbreg.estimates import PER_TARGET, Estimates, residuals
-from gbreg.inference import FULL
+from gbreg.influence import FULL
 from gbreg.problem import LIMITS, SMALLEST_NORMAL, BoolArray, Flag, FloatArray, Problem, Status, frozen
 from gbreg.quadratic import added
 from gbreg.ragged import grouped_mad

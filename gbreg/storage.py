@@ -23,7 +23,7 @@ from gbreg.columns import Column
 from gbreg.errors import GbregError, MissingExtraError, SpecError
 from gbreg.estimates import ARRAYS, Estimates
 from gbreg.fallback import attach, parent_names
-from gbreg.keys import level_values
+from gbreg.lookup import level_values
 from gbreg.problem import FitOptions, Loss
 from gbreg.spec import CLIP_ITERATIONS, FitSpec, Grouping, Unkept
 

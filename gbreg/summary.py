@@ -16,7 +16,7 @@ import pandas as pd
 from gbreg.display import errors_of, loss_of, rows_of, weights_of
 from gbreg.errors import SpecError
 from gbreg.flat import text as label_text
-from gbreg.keys import find_keys
+from gbreg.lookup import find_keys
 from gbreg.problem import ROBUST, Flag, Status
 from gbreg.spec import FitSpec
 from gbreg.suggest import nearest

@@ -27,7 +27,15 @@ KERNELS = [
     *LOSS_KERNELS,
 ]
 NUMERICS = [
-    *("statistics.py", "inference.py", "quadratic.py", "activeset.py", "augmented.py", "doubledouble.py"),
+    *(
+        "statistics.py",
+        "inference.py",
+        "influence.py",
+        "quadratic.py",
+        "activeset.py",
+        "augmented.py",
+        "doubledouble.py",
+    ),
     *("minimum.py", "minimizers.py", "vertices.py", "problem.py", "estimates.py", "ragged.py"),
     *KERNELS,
     *BACKENDS,

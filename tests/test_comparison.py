@@ -145,3 +145,20 @@ def test_code_of_one_name_may_be_other_code() -> None:
     other = frame.gbreg.fit(by="g", linear=[("u", lambda f: f["x"])], targets=["y"])
     with pytest.raises(gbreg.SpecError, match="'u' is computed by code that may differ"):
         other.compare(large)
+
+
+def test_a_stored_fit_has_the_same_groups(tmp_path):
+    """Missing keys are the same keys, however an index stores them."""
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"a": rng.integers(0, 2, 80) * 1.0, "b": rng.integers(0, 2, 80)})
+    frame.loc[:9, "a"] = np.nan
+    frame[["x", "z", "y"]] = rng.normal(size=(80, 3))
+    call = {"by": ["a", "b"], "targets": ["y"], "dropna": False, "backend": "numpy"}
+    small, large = (frame.gbreg.fit(linear=linear, **call) for linear in (["x"], ["x", "z"]))
+    small.to_parquet(tmp_path / "small.parquet")
+    stored = gbreg.read_parquet(tmp_path / "small.parquet")
+    want = small.compare(large).reset_index(drop=True)
+    pd.testing.assert_frame_equal(stored.compare(large).reset_index(drop=True), want, check_exact=True)
+    with pytest.raises(SpecError, match="6 and 4 keys, 4 in common"):
+        small.compare(frame[10:].gbreg.fit(linear=["x", "z"], **call))

@@ -503,3 +503,32 @@ def test_integers_beyond_floats_make_no_terms() -> None:
         with pytest.raises(SpecError, match=r"column 't' has integers beyond 2\*\*53"):
             fit(text, frame)
     assert fit("y ~ t | g", frame).params["y", "t"].tolist() == pytest.approx([3.0], rel=1e-12)
+
+
+LEVELS = {
+    "bool": np.array([False, True] * 5),
+    "int64": np.array([0, 1] * 5),
+    "float64": np.array([0.0, 1.0] * 5),
+    "Int64": pd.array([0, 1] * 5, dtype="Int64"),
+    "boolean": pd.array([False, True] * 5, dtype="boolean"),
+    "object": np.array([False, True] * 5, dtype=object),
+    "text": np.array(["0", "1"] * 5),
+    "int64[pyarrow]": pd.array([0, 1] * 5, dtype="int64[pyarrow]"),
+    "bool[pyarrow]": pd.array([False, True] * 5, dtype="bool[pyarrow]"),
+    "dates": pd.to_datetime(["2024-01-01", "2024-01-02"] * 5),
+    "dates of Arrow": pd.array(pd.to_datetime(["2024-01-01", "2024-01-02"] * 5), "timestamp[us][pyarrow]"),
+    "periods": pd.PeriodIndex(["2024-01", "2024-02"] * 5, freq="M"),
+}
+
+
+@pytest.mark.parametrize("learned", LEVELS)
+def test_levels_of_another_dtype_are_the_same_or_none(learned: str) -> None:
+    """Never the level that has no indicator."""
+    frame = pd.DataFrame({"g": 1, "t": [10.0, 15.0] * 5})
+    got = fit("t ~ C(b) | g", frame.assign(b=LEVELS[learned]))
+    for dtype, values in LEVELS.items():
+        predicted = got.predict(frame.assign(b=values))["t"]
+        np.testing.assert_allclose(predicted[predicted.notna()], frame["t"][predicted.notna()], err_msg=dtype)
+        assert predicted.notna().all() == predicted.notna().any()
+        if dtype == learned:
+            assert predicted.notna().all()

@@ -20,7 +20,7 @@ from pandas.testing import assert_index_equal
 from thorough import examples
 
 import gbreg
-from gbreg import distinct, keys, numbering
+from gbreg import distinct, keys, lookup, numbering
 from gbreg.backends._rowops import CompiledRows
 from gbreg.errors import ColumnError, DTypeError, GbregWarning, SpecError
 from gbreg.layout import make_layout
@@ -456,21 +456,21 @@ def test_keys_are_found_by_value(rows: list[int], others: list[int], by: list[st
     there = make_layout(frame_of(others, kinds=by), grouping).keys
     place = {key: i for i, key in enumerate(key_tuples(here))}
     want = [place.get(key, -1) for key in key_tuples(there)]
-    assert keys.find_keys(here, there).tolist() == want
+    assert lookup.find_keys(here, there).tolist() == want
 
 
 def test_keys_of_other_dtypes_are_found() -> None:
     have = pd.CategoricalIndex(["b", "a", None], categories=["a", "b"])
-    assert keys.find_keys(have, pd.CategoricalIndex(["z", "a", None, "b"])).tolist() == [-1, 1, 2, 0]
-    assert keys.find_keys(have, pd.Index(["a", "q"])).tolist() == [1, -1]
-    assert keys.find_keys(pd.Index([2, 1]), pd.Index([1, None, 2], dtype="Int64")).tolist() == [1, -1, 0]
+    assert lookup.find_keys(have, pd.CategoricalIndex(["z", "a", None, "b"])).tolist() == [-1, 1, 2, 0]
+    assert lookup.find_keys(have, pd.Index(["a", "q"])).tolist() == [1, -1]
+    assert lookup.find_keys(pd.Index([2, 1]), pd.Index([1, None, 2], dtype="Int64")).tolist() == [1, -1, 0]
     overlapping = pd.IntervalIndex.from_tuples([(0, 2), (1, 3)])
-    assert keys.find_keys(overlapping, overlapping[::-1]).tolist() == [1, 0]
-    assert keys.find_keys(pd.Index([1.0, 2.0]), pd.Index([np.nan, 2.0])).tolist() == [-1, 1]
+    assert lookup.find_keys(overlapping, overlapping[::-1]).tolist() == [1, 0]
+    assert lookup.find_keys(pd.Index([1.0, 2.0]), pd.Index([np.nan, 2.0])).tolist() == [-1, 1]
     cuts = pd.CategoricalIndex(pd.cut([0.5, 1.5], [0, 1, 2]))
-    assert keys.find_keys(cuts, pd.CategoricalIndex(pd.cut([1.5], [0.0, 1.0, 2.0, 9.0]))).tolist() == [1]
+    assert lookup.find_keys(cuts, pd.CategoricalIndex(pd.cut([1.5], [0.0, 1.0, 2.0, 9.0]))).tolist() == [1]
     with pytest.raises(SpecError, match=r"the groups have 1 keys, .*, not 2"):
-        keys.find_keys(cuts, pd.MultiIndex.from_tuples([(1, 2)]))
+        lookup.find_keys(cuts, pd.MultiIndex.from_tuples([(1, 2)]))
 
 
 def test_grouping_leaves_the_frame_alone() -> None:
@@ -696,3 +696,51 @@ def test_periods_are_binned_and_predicted() -> None:
     named = frame.rename_axis("t").reset_index()
     with pytest.raises(gbreg.SpecError, match="by= has a Grouper that pandas refuses: "):
         gbreg.fit(named, by=pd.Grouper(key="t", freq="D"), linear=[], targets=["y"], backend="numpy")
+
+
+WIDE = ["int64", "uint64", "Int64", "UInt64", "int64[pyarrow]", "uint64[pyarrow]", object]
+
+
+@pytest.mark.parametrize("have", WIDE)
+@pytest.mark.parametrize("want", WIDE)
+def test_integers_beyond_floats_are_found_in_any_dtype(have: Any, want: Any) -> None:
+    keys = pd.Index([2**53, 2**53 + 1, 5])
+    assert lookup.find_keys(keys.astype(have), keys[::-1].astype(want)).tolist() == [2, 1, 0]
+    one = pd.Index([2.0**53, 2.0**54, 5.0])
+    assert lookup.find_keys(keys.astype(have), one).tolist() == [0, -1, 2]
+    both = [pd.MultiIndex.from_arrays([some, some]) for some in (keys.astype(have), keys.astype(want))]
+    assert lookup.find_keys(*both).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("keys", "asked"),
+    [
+        (pd.to_timedelta([0, 1], unit="s"), ["1", "00:00:01.4"]),
+        (pd.PeriodIndex(["2020-01", "2020-02"], freq="M"), ["2020", "2020-02"]),
+        (pd.to_datetime(["2020-01-01", "2020-07-01"]), ["2020", "July 2020"]),
+        (pd.to_datetime(["2020-01-01", "2020-07-01"], utc=True), ["2020", "2020-07-01"]),
+    ],
+)
+@pytest.mark.parametrize("dtype", [object, "str", "string"])
+def test_text_is_not_read_as_a_time(keys: Any, asked: list[str], dtype: Any) -> None:
+    """It would be cut off, or completed."""
+    assert lookup.find_keys(keys, pd.Index(asked, dtype=dtype)).tolist() == [-1, -1]
+    assert lookup.find_keys(pd.Index(asked, dtype=dtype), keys).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+@pytest.mark.parametrize(("freq", "cut"), [("7D", 3), ("36h", 17), ("2W", 9), ("2ME", 40)])
+def test_bins_beside_another_key_that_begin_elsewhere_are_refused(
+    freq: str, cut: int, zone: str | None
+) -> None:
+    times = pd.date_range("2024-01-01", periods=120, tz=zone)
+    frame = pd.DataFrame({"t": times, "h": np.tile([0, 1], 60), "y": np.arange(120.0)})
+    by = [pd.Grouper(key="t", freq=freq), "h"]
+    fit = gbreg.fit(frame, by=by, linear=[], targets=["y"], fallback=[["h"]], backend="numpy")
+    assert (fit.predict(frame, source=True)[("y", "source")] == "own").all()
+    with pytest.raises(SpecError, match=r"the bins of pandas\.Grouper begin elsewhere"):
+        fit.predict(frame[cut:])
+    whole = gbreg.fit(
+        frame, by=[pd.Grouper(key="t", freq="D"), "h"], linear=[], targets=["y"], backend="numpy"
+    )
+    np.testing.assert_array_equal(whole.predict(frame[cut:])["y"], frame["y"][cut:])

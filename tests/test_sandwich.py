@@ -386,3 +386,45 @@ def test_a_constant_predictor_has_no_robust_errors_and_no_warning_of_numpy(cov_t
     )
     pd.testing.assert_frame_equal(bounds[8:], alone.predict(frame[8:], interval="confidence")["y"])
     pd.testing.assert_frame_equal(test[1:], alone.wald_test("x = 0", target="y"))
+
+
+def test_clusters_keep_their_numbers_where_a_series_lacks_rows():
+    """Beyond 2**53 floats would merge neighbours; 1 and "1" in a list are two."""
+    rng = np.random.default_rng(12)
+    cluster = np.arange(120) // 6
+    frame = pd.DataFrame({"g": 1, "x": rng.normal(size=120)})
+    frame["y"] = rng.normal(size=20)[cluster] + rng.normal(size=120)
+    used = pd.Series(np.arange(120) < 102)
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "cov_type": "cluster", "where": used}
+    want = frame.gbreg.fit(**call, groups=cluster, backend="numpy").bse
+    ids = pd.Series(2**53 + cluster)
+    mixed = [str(i // 2) if i % 2 else i // 2 for i in cluster.tolist()]
+    for groups in (ids, ids[used], pd.Series(cluster)[used], mixed):
+        got = frame.gbreg.fit(**call, groups=groups, backend="numpy").bse
+        pd.testing.assert_frame_equal(got, want, check_exact=True)
+    with pytest.raises(gbreg.MissingDataError, match="groups= has no cluster for 2 rows"):
+        frame.gbreg.fit(**call, groups=ids[:100], backend="numpy")
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_leverages_near_one_of_nearly_dependent_predictors_are_not_noise(intercept, backend):
+    """With one row more than coefficients HC2 is classical, and standardised residuals are 1."""
+    rng = np.random.default_rng(13)
+    g = np.repeat(np.arange(5_000), 3 + intercept)
+    frame = pd.DataFrame({"g": g, "x": rng.normal(size=len(g)), "y": rng.normal(size=len(g))})
+    frame["z"] = frame["x"] + 1e-4 * rng.normal(size=len(g))
+    if not intercept:
+        frame["x"], frame["z"] = frame["x"] + 1e4, rng.normal(1e4, 1, len(g))
+    call = {"by": "g", "linear": ["x", "z"], "targets": ["y"], "intercept": intercept, "backend": backend}
+    plain = frame.gbreg.fit(**call)
+    robust = frame.gbreg.fit(**call, cov_type="HC2")
+    ratio = (robust.bse / plain.bse)["y"]
+    none = ratio.isna().any(axis=1)
+    assert none.mean() < 0.01
+    assert (robust.flags["y"]["no_robust_errors"] == none).all()
+    np.testing.assert_allclose(ratio[~none], 1, rtol=2.0**-13)
+    added = plain.augment(frame)
+    sizes = added["y_std_resid"].abs().dropna()
+    assert len(sizes) > 0.6 * len(frame)
+    np.testing.assert_allclose(sizes, 1, rtol=3e-4)  # leverages are right to 2**-53 / (1 - R2) or so
+    assert added["y_leverage"].max() <= 1
