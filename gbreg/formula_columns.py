@@ -209,7 +209,7 @@ def materialise(spec: Any, inputs: pd.DataFrame) -> tuple[Any, dict[str, NDArray
     maker = PandasMaterializer(inputs, context={})  # nothing but the columns and formulaic's functions
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataMismatchWarning)  # unknown levels: NaN, below
-        warnings.filterwarnings("ignore", "Constructing a Categorical")
+        _quiet_of_pandas()
         try:
             matrix = maker.get_model_matrix(spec, na_action="ignore", output="pandas")
         except (TypeError, ValueError) as error:  # of numpy, where values cannot be multiplied
@@ -227,6 +227,12 @@ def materialise(spec: Any, inputs: pd.DataFrame) -> tuple[Any, dict[str, NDArray
     return spec, made
 
 
+def _quiet_of_pandas() -> None:
+    """No warnings of values that are no level, in pandas 3, and of objects that are times, in pandas 2."""
+    warnings.filterwarnings("ignore", "Constructing a Categorical")
+    warnings.filterwarnings("ignore", "Dtype inference on a pandas object", FutureWarning)
+
+
 def _unknown(values: Any, spec: Any, name: str) -> BoolArray:
     """(n,) rows whose category is missing, or not among those of the fit."""
     plain = pd.Series(getattr(values, "__wrapped__", values))
@@ -234,7 +240,7 @@ def _unknown(values: Any, spec: Any, name: str) -> BoolArray:
     if known is None:
         return plain.isna().to_numpy(dtype=np.bool_)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Constructing a Categorical")
+        _quiet_of_pandas()
         codes = pd.Categorical(
             plain, categories=list(known)
         ).codes  # as formulaic: isin finds 1 among booleans

@@ -97,11 +97,12 @@ def check_bins(by: Any, keys: pd.Index[Any], found: pd.Index[Any]) -> None:
 
 def _is_shifted(own: Any, here: Any, freq: Any) -> bool:
     """Whether bins of one frequency cannot be of one row of bins."""
-    step = pd.Timedelta(freq) if isinstance(freq, pd.offsets.Tick) else None
-    if (
-        isinstance(freq, pd.offsets.Day) and getattr(own, "tz", None) is None
-    ):  # with a zone some days are longer
-        step = pd.Timedelta(days=freq.n)
+    step = None
+    if isinstance(freq, pd.offsets.Day):
+        if getattr(own, "tz", None) is None:  # with a zone some days are longer
+            step = pd.Timedelta(days=freq.n)
+    elif isinstance(freq, pd.offsets.Tick):
+        step = pd.Timedelta(freq)
     if step is not None:
         return bool(((here - own[0]) % step).any())
     bins = pd.date_range(own.min(), max(own.max(), here.max()), freq=freq)
