@@ -7,6 +7,7 @@ with the exact answer for those columns.
 
 from __future__ import annotations
 
+import argparse
 import platform
 import warnings
 from pathlib import Path
@@ -120,6 +121,7 @@ def means() -> list[str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     text = f"""# Accuracy
 
 Made by `python bench/accuracy.py` ({platform.machine()}, Python {platform.python_version()}, gbreg

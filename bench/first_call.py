@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import argparse
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -51,4 +52,5 @@ def first_calls() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print(first_calls())

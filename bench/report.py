@@ -7,6 +7,7 @@ medians and ratios per round. The first call is timed in fresh processes.
 
 from __future__ import annotations
 
+import argparse
 from functools import partial
 
 import numpy as np
@@ -43,6 +44,7 @@ def backends() -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     here = machine("gbreg", "numba", "numpy", "pandas", "joblib")
     rounds = f"{ROUNDS} rounds (first calls: of {RUNS}, with nothing on disk one)"
     made = f"{backends()}\n\n{first_calls()}\n\nMedian of {rounds}, {here}."
