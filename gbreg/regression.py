@@ -98,7 +98,8 @@ def fit(
     linear : list of labels, or of ``(name, derivation)`` pairs
         Predictors. A derivation is a callable of the frame or a `pandas.col`
         expression, and is evaluated anew for each frame of `GroupFit.predict`: what looks at all
-        rows, such as a mean, is remembered by a formula only. ``[]`` fits group means.
+        rows, such as a mean, is remembered by a formula only; an expression needs no name. One alone
+        is a list of one. ``[]`` fits group means.
     targets : list of labels, or of ``(name, derivation)`` pairs
         Each is fitted on its own rows: a value missing in one target drops no row for
         another.
@@ -124,7 +125,7 @@ def fit(
         groups and perfect fits have errors and statistics too, and there are ``chi2`` and
         ``chi2_pvalue``. Statistics are Student's t for "classical", normal for the others.
         Groups whose predictors are dependent have no HC and no clustered errors.
-    groups : label, Series, array or callable, optional
+    groups : label, Series, array, list, callable or `pandas.col` expression, optional
         Clusters of ``cov_type="cluster"``: rows of one group with equal values are one cluster.
         Of the errors of a group with fewer than 20 or so, expect little.
     backend : {"numba", "numpy", "loky"} or Backend
@@ -138,7 +139,7 @@ def fit(
     missing : {"drop", "raise"}
         What happens to NaN, NA and infinite values in predictors and targets. Rows are
         dropped and counted, or `MissingDataError` names the column.
-    where : boolean Series, array, label or callable, optional
+    where : boolean Series, array, label, callable or `pandas.col` expression, optional
         Rows that take part. Groups without any stay in the result as ``no_data``.
     precision : {"auto", "extended"}
         Double-double arithmetic for the groups that need it, or for all.
