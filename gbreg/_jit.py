@@ -22,6 +22,7 @@ from gbreg._lanes import LANES
 F = TypeVar("F", bound=Callable[..., Any])
 _ALL_BITS = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio
+_SECOND = 0xD6E8FEB86659FD93  # another odd number without pattern
 
 
 def compiled(function: F, **options: bool) -> F:
@@ -115,8 +116,12 @@ if numba.config.DISABLE_JIT:  # the same in plain Python, which raises where mac
         return (int(value) - int(low)) >> int(shift)
 
     def hash_place(value: int, shift: int) -> int:
-        """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4)."""
-        return (int(value) * _GOLDEN & _ALL_BITS) >> int(shift)
+        """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4).
+
+        The second product is for arithmetic progressions, some of which the first puts side by side.
+        """
+        mixed = int(value) * _GOLDEN & _ALL_BITS
+        return ((mixed ^ mixed >> 32) * _SECOND & _ALL_BITS) >> int(shift)
 
 else:
 
@@ -147,9 +152,13 @@ else:
 
     @kernel
     def hash_place(value: int, shift: int) -> int:
-        """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4)."""
-        product = np.uint64(value) * np.uint64(_GOLDEN)
-        return np.int64(product >> np.uint64(shift))  # type: ignore[return-value]
+        """Place of an integer in a table of ``2**(64 - shift)`` (Knuth, TAOCP 3, 6.4).
+
+        The second product is for arithmetic progressions, some of which the first puts side by side.
+        """
+        mixed = np.uint64(value) * np.uint64(_GOLDEN)
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(_SECOND)
+        return np.int64(mixed >> np.uint64(shift))  # type: ignore[return-value]
 
     @kernel
     def word_hash(hashed: int, word: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gbreg.columns import check_labels, evaluate, is_code, is_label
+from gbreg.columns import check_labels, evaluate, is_code, is_label, read_weights
 from gbreg.errors import ColumnError, SpecError
 from gbreg.keys import check_grouping
 from gbreg.layout import GroupLayout
@@ -24,6 +24,20 @@ def check_frame(frame: object) -> None:
         raise SpecError(
             f"gbreg takes a pandas.DataFrame, got {type(frame).__module__}.{type(frame).__name__}"
         )
+
+
+def _is_of_one_row(code: Any, frame: pd.DataFrame) -> bool:
+    """Whether values of some rows are the same in frames of half of them. What raises will raise again."""
+    rows = np.unique(np.linspace(0, max(len(frame) - 1, 0), SAMPLED).astype(np.int64))[: len(frame)]
+    try:
+        whole = np.asarray(read_weights(frame.iloc[rows], code))
+        halves = [np.asarray(read_weights(frame.iloc[rows[start::2]], code)) for start in (0, 1)]
+    except Exception:  # of the caller's code: any
+        return False
+    return all(
+        np.allclose(half, whole[start::2], rtol=1e-9, atol=0, equal_nan=True)
+        for start, half in enumerate(halves)
+    )
 
 
 def check_alone(formula: object, **given: Any) -> None:
@@ -100,13 +114,17 @@ def _is_missing(value: Any) -> bool:
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
-def described(weights: Any) -> Hashable:
-    """Call the weights something: their label, for values their type and the name of a Series, or code."""
+def described(weights: Any, frame: pd.DataFrame) -> Hashable:
+    """Call the weights something: their label, for values their type and the name of a Series, or code.
+
+    Code is kept if it makes the same of a row whatever other rows there are.
+    """
     if weights is None or is_label(weights):
         label: Hashable = weights
         return label
     if is_code(weights):
         named = callable(weights) and isinstance(getattr(weights, "__name__", None), str)
-        return Unkept(weights.__name__ if named else repr(weights), weights)
+        kind = weights.__name__ if named else repr(weights)
+        return Unkept(kind, weights if _is_of_one_row(weights, frame) else None)
     name = weights.name if isinstance(weights, (pd.Series, pd.Index)) else None
     return Unkept(type(weights).__name__ if name is None else f"{type(weights).__name__} {name}")

@@ -234,6 +234,7 @@ class Diagnostics:
     def digits(self) -> pd.DataFrame:
         """How many digits of the coefficients the stored data can support, at most 16.
 
+        Of nearly dependent predictors a ``loss`` loses some of these, far below the standard errors.
         With ``ridge``, about how many a fit in float64 has.
         """
         return self._by_target(self.statistics.digits)

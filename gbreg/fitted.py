@@ -34,18 +34,17 @@ def predicted(
     """
     first = int(estimates.params.shape[2] > len(X))  # 1 if there is an intercept
     out = np.array([on_rows(level, groups) for level in estimates.level.T])
-    columns = list(finite_values(X, groups, origins))
-    deviations: dict[tuple[int, int], FloatArray] = {}
     with np.errstate(over="ignore", invalid="ignore"):
-        for q, m in enumerate(estimates.pattern.tolist()):
-            shared = q if estimates.middle.shape[2] else m  # targets of a pattern share their places else
-            for j, x in enumerate(columns):
+        for j, x in enumerate(finite_values(X, groups, origins)):
+            shared: dict[int, FloatArray] = {}
+            for q, m in enumerate(estimates.pattern.tolist()):
                 slope = estimates.params[:, q, first + j]
                 if reduced:
                     slope = np.where(estimates.dropped[:, m, j], 0.0, slope)
-                if (shared, j) not in deviations:
-                    deviations[shared, j] = x - on_rows(estimates.place(q)[:, j], groups)
-                out[q] += on_rows(slope, groups) * deviations[shared, j]
+                own = q if estimates.middle.shape[2] else m  # targets of a pattern share their places else
+                if own not in shared:
+                    shared = {own: x - on_rows(estimates.place(q)[:, j], groups)}
+                out[q] += on_rows(slope, groups) * shared[own]
     return out
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gbreg.columns import Column, evaluate, read_columns
 from gbreg.errors import SpecError
+from gbreg.lookup import find_keys
 from gbreg.problem import BoolArray, IntArray
 
 BACKTICKS = re.compile("`([^`]*)`")
@@ -143,7 +144,12 @@ def learn(
 
 
 def _used_levels(inputs: pd.DataFrame) -> pd.DataFrame:
-    """Without the categories that no row has, as R's ``lm``: their indicators would be 0 everywhere."""
+    """Without the categories that no row has, as R's ``lm``: their indicators would be 0 everywhere.
+
+    A frame without rows keeps them: its tables are to line up with those of others.
+    """
+    if not len(inputs):
+        return inputs
     categories = [name for name, c in inputs.items() if isinstance(c.dtype, pd.CategoricalDtype)]
     return inputs.assign(**{str(name): inputs[name].cat.remove_unused_categories() for name in categories})
 
@@ -239,9 +245,11 @@ def _unknown(values: Any, spec: Any, name: str) -> BoolArray:
     known = spec.encoder_state[name][1].get("categories")  # not there if hashed
     if known is None:
         return plain.isna().to_numpy(dtype=np.bool_)
+    seen = pd.Index(plain.unique())
     with warnings.catch_warnings():
         _quiet_of_pandas()
-        codes = pd.Categorical(
-            plain, categories=list(known)
-        ).codes  # as formulaic: isin finds 1 among booleans
-    return np.asarray(codes < 0)
+        codes = pd.Categorical(plain, categories=list(known)).codes  # as formulaic
+        taken = pd.Categorical(seen, categories=list(known)).codes
+    wrong = seen[taken != find_keys(pd.Index(list(known)), seen)]  # text for a time, 1 for True, ...
+    gone = codes < 0
+    return np.asarray(gone | plain.isin(wrong) if len(wrong) else gone)

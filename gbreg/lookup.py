@@ -61,13 +61,31 @@ def _by_value(values: pd.Index[Any]) -> pd.Index[Any]:
 
 
 def _alike(have: pd.Index[Any], want: pd.Index[Any]) -> tuple[pd.Index[Any], pd.Index[Any]]:
-    """Both as objects where pandas would compare them as floats, or read text as times."""
+    """Both as objects where pandas would compare them as floats, read text as times, or fail."""
     if have.dtype == want.dtype:
         return have, want
     kinds = {have.dtype.kind, want.dtype.kind}
     if kinds & {"O", "U"} or (kinds & {"i", "u"} and (_is_wide(have) or _is_wide(want))):
-        return have.astype(object), want.astype(object)
-    return have, want
+        return _as_objects(have), _as_objects(want)
+    return _as_numpy(have), _as_numpy(want)
+
+
+def _as_objects(values: pd.Index[Any]) -> pd.Index[Any]:
+    """Python's objects, of which True is not to be 1."""
+    objects = values.astype(object)
+    if pd.api.types.infer_dtype(objects) not in ("boolean", "mixed", "mixed-integer"):
+        return objects
+    told = [("bool", value) if isinstance(value, (bool, np.bool_)) else value for value in objects]
+    return pd.Index(told, dtype=object, tupleize_cols=False)
+
+
+def _as_numpy(values: pd.Index[Any]) -> pd.Index[Any]:
+    """Numbers of nullable and Arrow dtypes, none missing, as those of numpy, which convert to each other."""
+    dtype = {"i": np.int64, "u": np.uint64, "f": np.float64, "b": np.bool_}.get(values.dtype.kind)
+    if dtype is None or isinstance(values.dtype, np.dtype):
+        return values
+    made: pd.Index[Any] = pd.Index(values.to_numpy(dtype=dtype))
+    return made
 
 
 def _is_wide(values: pd.Index[Any]) -> bool:

@@ -251,7 +251,7 @@ class FrameRows:
             if asked.code is not None:
                 return asked.code
             raise SpecError(
-                f"the weights of the fit were values ({asked.kind}), which are not kept; give weights= of "
+                f"the weights of the fit were {asked}, which are not kept; give weights= of "
                 "these rows, in the same unit"
             )
         if weights is None and asked is not None and asked not in self.frame.columns:

@@ -111,7 +111,7 @@ def fit(
     weights : label, Series, array, callable or `pandas.col` expression, optional
         Proportional to 1/sigma^2, not 1/sigma, unless ``weights_type`` says otherwise. A row of
         weight zero takes no part and is not counted in ``nobs``. Code is kept, for `GroupFit.augment` and
-        the like, as long as the fit is neither pickled nor saved; values are not.
+        the like, unless it looks at other rows or the fit is pickled or saved; values are not.
     weights_type : {"analytic", "frequency"}
         Frequency weights are counts: whole numbers, and every result is that of each row repeated
         so often, in particular ``nobs`` and what follows from it. Only ``min_nobs`` and
@@ -300,13 +300,13 @@ def fit(
         grouping=grouping,
         linear=predictors,
         targets=tuple(column.seen(frame) for column in as_columns(targets, "targets")),
-        weights=described(weights),
+        weights=described(weights, frame),
         options=options,
         missing=missing,
         cov_type=cov_type,
         clip=limit,
         clip_iterations=rounds,
-        groups=described(groups),
+        groups=described(groups, frame),
         weights_type=weights_type,
         loss=loss_of(loss, tuning=tuning, quantile=quantile, maxiter=maxiter),
         ridge=penalties,

@@ -18,6 +18,7 @@ from gbreg.suggest import nearest
 
 NAMED = (ast.Name, ast.Call, ast.Subscript, ast.Attribute)  # what names of terms look like
 CONSTANT = ("const", "constant", "_cons", "(intercept)")  # statsmodels, Stata, R
+CLEAR = 1e-6  # pivot, of rows whose largest number is 1, that is more than rounding
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
@@ -60,7 +61,9 @@ def read_restrictions(given: object, terms: Sequence[Hashable]) -> Restrictions:
 
 
 def _rank(R: FloatArray) -> int:
-    """Independent rows of R as it is, by exact elimination: rounding decides nothing."""
+    """Independent rows of R as it is, by exact elimination unless rounding cannot matter."""
+    if _are_far_from_dependent(R):
+        return len(R)
     rows = [[Fraction(value) for value in row] for row in R.tolist()]
     rank = 0
     for j in range(R.shape[1]):
@@ -74,6 +77,18 @@ def _rank(R: FloatArray) -> int:
             if row is not pivot
         ]
     return rank
+
+
+def _are_far_from_dependent(R: FloatArray) -> bool:
+    """Whether elimination with the largest pivots leaves none that is small."""
+    A = R / np.abs(R).max(axis=1, keepdims=True)
+    for _ in range(len(A)):
+        i, j = np.unravel_index(np.abs(A).argmax(), A.shape)
+        if not abs(A[i, j]) > CLEAR:
+            return False
+        A = A - (A[:, j] / A[i, j])[:, None] * A[i]
+        A[i] = A[:, j] = 0.0
+    return True
 
 
 def _arrays(R: Any, q: Any, p: int) -> Restrictions:

@@ -51,8 +51,12 @@ def read_clusters(frame: pd.DataFrame, groups: object) -> IntArray | None:
     rows = None
     if isinstance(values, pd.Series):
         rows = places(values.index, frame.index, "groups=")
-    elif isinstance(values, list) or (isinstance(values, np.ma.MaskedArray) and values.ndim == 1):
-        values = pd.Series(values)  # 1 and "1" stay apart, what is masked stays missing
+    elif isinstance(values, list):
+        values = pd.Series(
+            values, dtype=object
+        )  # each stays what it is: 1 is not "1", nor a float beside None
+    elif isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
+        values = pd.Series(values)
     elif not isinstance(values, ARRAYS):
         values = np.asarray(values)
     if rows is None and values.shape != (len(frame),):

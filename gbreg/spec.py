@@ -53,6 +53,10 @@ class Unkept:
         return f"{self.kind} (values)" if self.code is None else self.kind
 
 
+def _without_code(label: Hashable) -> Hashable:
+    return Unkept(label.kind) if isinstance(label, Unkept) else label
+
+
 @dataclass(frozen=True, slots=True)
 class Grouping:
     """The arguments that `pandas.DataFrame.groupby` takes, with its meanings."""
@@ -247,10 +251,10 @@ class FitSpec:
 
     def portable(self, *, formulas: bool = False) -> FitSpec:
         """Without code: derived columns become plain ones of the same name; see `Column.portable`."""
-        weights = Unkept(self.weights.kind) if isinstance(self.weights, Unkept) else self.weights
         return replace(
             self,
-            weights=weights,
+            weights=_without_code(self.weights),
+            groups=_without_code(self.groups),
             grouping=self.grouping and self.grouping.portable(),
             linear=tuple(column.portable(formulas=formulas) for column in self.linear),
             targets=tuple(column.portable(formulas=formulas) for column in self.targets),

@@ -117,6 +117,7 @@ def _fit_of(arrow: Any, table: Any, path: str | Path) -> GroupFit:
     if facts["schema"] != SCHEMA:
         raise GbregError(f"{path} has schema {facts['schema']}, this gbreg reads {SCHEMA}; use a newer gbreg")
     arrays = {name: _array(table, name, tuple(shape)) for name, shape in facts["shapes"].items()}
+    arrays.setdefault("middle", np.empty((*arrays["level"].shape, 0)))  # not in files of its time
     fit = GroupFit(
         estimates=Estimates(
             **{name: arrays[name] for name in ARRAYS},
@@ -196,7 +197,7 @@ def _keys_out(arrow: Any, keys: pd.Index[Any]) -> tuple[Any, list[dict[str, Any]
             level = pd.Index(level.codes)
         columns[f"key_{i}"] = level
         if isinstance(keys, pd.DatetimeIndex | pd.TimedeltaIndex):
-            about["freq"] = keys.freqstr
+            about["freq"] = _spelt_frequency(keys)
         levels.append(about)
     table = _checked(arrow, columns, "keys")
     back = _keys_in(arrow, table.replace_schema_metadata({**table.schema.metadata, **metadata}), levels)
@@ -207,6 +208,18 @@ def _keys_out(arrow: Any, keys: pd.Index[Any]) -> tuple[Any, list[dict[str, Any]
                 "from Parquet they would come back as something else (tuples as lists, say); convert them"
             )
     return table, levels, metadata
+
+
+def _spelt_frequency(keys: Any) -> str | None:
+    """The frequency, if its name tells all of it: holidays and the like are not in it."""
+    if keys.freq is None:
+        return None
+    bare, name = keys.copy(), str(keys.freqstr)
+    bare.freq = None
+    try:
+        return name if type(keys)(bare, freq=name).freq == keys.freq else None
+    except ValueError:
+        return None
 
 
 def _keys_in(arrow: Any, table: Any, levels: list[dict[str, Any]]) -> pd.Index[Any]:

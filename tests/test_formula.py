@@ -532,3 +532,28 @@ def test_levels_of_another_dtype_are_the_same_or_none(learned: str) -> None:
         assert predicted.notna().all() == predicted.notna().any()
         if dtype == learned:
             assert predicted.notna().all()
+
+
+@pytest.mark.parametrize(
+    ("learned", "asked", "known"),
+    [
+        ([2.0**53, 2.0**53 + 2], [2**53, 2**53 + 1, 2**53 + 2], [True, False, True]),
+        (pd.IntervalIndex.from_breaks([0, 1, 2]), [0.0, 1.0, 2.0], [False] * 3),
+        (pd.to_datetime(["2020-01-01", "2020-01-02"]), ["2020-01-01", "2020", "2020-01-02"], [False] * 3),
+        (pd.PeriodIndex(["2020-01", "2020-02"], freq="M"), ["2020-01", "2020", "2020-02"], [False] * 3),
+        ([False, True], pd.array([0, 1, 1], dtype="int64[pyarrow]"), [False] * 3),
+        ([0, 1], [False, True, True], [False] * 3),
+        (["a", "b"], pd.Categorical(["b", "a", "c"]), [True, True, False]),
+    ],
+)
+def test_levels_are_known_by_their_value(learned: Any, asked: Any, known: list[bool]) -> None:
+    frame = pd.DataFrame({"g": 1, "t": [10.0, 15.0] * 5, "b": np.tile(np.arange(2), 5)})
+    got = fit("t ~ C(b) | g", frame.assign(b=pd.Series(learned).take(frame["b"]).array))
+    assert got.predict(pd.DataFrame({"g": 1, "b": asked}))["t"].notna().tolist() == known
+
+
+def test_frames_without_rows_have_the_terms_of_their_categories() -> None:
+    frame = table().assign(z=lambda d: d["z"].astype("category"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert fit("t ~ x + z | g", frame[:0]).terms == fit("t ~ x + z | g", frame).terms

@@ -133,6 +133,20 @@ def test_weights_made_by_code_are_made_anew(make):
     assert "sigma" in repr(fit) or "lambda" in repr(fit)
 
 
+def test_weights_that_depend_on_other_rows_are_asked_for():
+    """In another frame they would be in another unit."""
+    frame = make_frame()
+    for weights in (
+        lambda d: d["w"] / d["w"].sum(),
+        lambda d: d["w"] / d["w"].max(),
+        lambda d: 1 / d["w"].rank(),
+        lambda d: np.random.default_rng().uniform(1, 2, len(d)),
+    ):
+        fit = frame.gbreg.fit(**{**CALL, "weights": weights})
+        with pytest.raises(SpecError, match="which are not kept; give weights="):
+            fit.predict(frame.iloc[:5], interval="prediction")
+
+
 def test_rows_of_infinite_weight_took_no_part(backend):
     """They could not be rows of the fit; in a new frame they are told from those that could."""
     frame = make_frame()

@@ -87,7 +87,7 @@ def test_new_observations_have_weights(kind: str) -> None:
     values = fitted(kind, weights=FRAME["w"])
     namesake = FRAME.assign(**{"Series w (values)": 1.0, "Series w": 1.0})  # is never taken for them
     for fit in (values, pickle.loads(pickle.dumps(values))):
-        with pytest.raises(SpecError, match=r"were values \(Series w\), which are not kept; give weights="):
+        with pytest.raises(SpecError, match=r"were Series w \(values\), which are not kept; give weights="):
             fit.predict(namesake, interval="prediction")
 
 

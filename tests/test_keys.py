@@ -745,3 +745,24 @@ def test_bins_beside_another_key_that_begin_elsewhere_are_refused(
         frame, by=[pd.Grouper(key="t", freq="D"), "h"], linear=[], targets=["y"], backend="numpy"
     )
     np.testing.assert_array_equal(whole.predict(frame[cut:])["y"], frame["y"][cut:])
+
+
+def test_true_is_not_one() -> None:
+    """Whatever holds it."""
+    numbers, booleans = pd.Index([0, 1, 2**60]), pd.Index([False, True])
+    for dtype in ("bool", object, "boolean", "bool[pyarrow]"):
+        assert lookup.find_keys(numbers, booleans.astype(dtype)).tolist() == [-1, -1]
+        assert lookup.find_keys(booleans.astype(dtype), numbers).tolist() == [-1] * 3
+        assert lookup.find_keys(booleans.astype(dtype), pd.Index([True, None], dtype=object)).tolist() == [
+            1,
+            -1,
+        ]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "UInt8", "uint8[pyarrow]", "int8", "Int8"])
+@pytest.mark.parametrize("other", ["int64", "Int64", "int64[pyarrow]", "float64", "Float64"])
+def test_integers_of_other_widths_are_found(dtype: str, other: str) -> None:
+    keys = pd.Index([3, 7, 100]).astype(dtype)
+    asked = pd.Index([100, 300, -1, 7]).astype(other)
+    assert lookup.find_keys(keys, asked).tolist() == [2, -1, -1, 1]
+    assert lookup.find_keys(asked, keys).tolist() == [-1, 3, 0]

@@ -12,6 +12,7 @@ import pytest
 
 import gbreg
 from gbreg import row_kernels
+from gbreg._jit import hash_place
 from gbreg.backends import _rowops
 from gbreg.backends._rowops import CompiledRows
 from gbreg.errors import GbregError
@@ -314,3 +315,27 @@ def test_streams_are_judged_by_their_largest(monkeypatch):
     assert _rowops._streams(values, 8_192) is not None
     heap = np.sort(np.concatenate([np.repeat(5, 4_096), values[:4_096]]))
     assert _rowops._streams(heap, 4_097) is None
+
+
+@pytest.mark.compiled
+def test_far_values_among_near_ones_of_the_sample():
+    """A sample that tells nothing of the values, whose differences from it no int64 holds."""
+    n = 32 * _rowops.SAMPLE + 40_000
+    values = np.where(np.arange(n) % 2, 2**63 - 2, 2**63 - 1)
+    sampled = np.unique(np.random.default_rng(0).integers(0, n, _rowops.SAMPLE))
+    values[sampled] = np.arange(len(sampled)) - 10
+    codes, uniques = CompiledRows(1).distinct(values)
+    want = np.unique(values)
+    np.testing.assert_array_equal(uniques, want)
+    np.testing.assert_array_equal(want[codes], values)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("step", [1, 60, 102334155, 12586269025, 2**20, 2**32, 2**40, 365435296162, 10**9])
+def test_arithmetic_progressions_are_not_put_side_by_side(step):
+    """Places are as far apart as those of random numbers: else looking one up would take as long as n."""
+    n, bits = 1 << 14, 16
+    values = np.arange(n) * step
+    places = np.sort([hash_place(value, 64 - bits) for value in values.tolist()]) - np.arange(n)
+    taken = np.maximum.accumulate(places)  # of linear probing
+    assert (taken - places).mean() < 1

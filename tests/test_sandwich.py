@@ -399,7 +399,8 @@ def test_clusters_keep_their_numbers_where_a_series_lacks_rows():
     want = frame.gbreg.fit(**call, groups=cluster, backend="numpy").bse
     ids = pd.Series(2**53 + cluster)
     mixed = [str(i // 2) if i % 2 else i // 2 for i in cluster.tolist()]
-    for groups in (ids, ids[used], pd.Series(cluster)[used], mixed):
+    gap = [*(2**53 + cluster[:110]).tolist(), *[None] * 10]
+    for groups in (ids, ids[used], pd.Series(cluster)[used], mixed, gap):
         got = frame.gbreg.fit(**call, groups=groups, backend="numpy").bse
         pd.testing.assert_frame_equal(got, want, check_exact=True)
     with pytest.raises(gbreg.MissingDataError, match="groups= has no cluster for 2 rows"):

@@ -341,7 +341,7 @@ def _expected(values: IntArray, most: int) -> tuple[int, Streams | None]:
 def _streams(sample: IntArray, n_values: int) -> Streams | None:
     """Ranges that have about equally many values, judged by a sorted sample; None if there are none."""
     low, high = int(sample[0]), int(sample[-1])
-    shift = max(0, (high - low).bit_length() - CELL_BITS)
+    shift = max(1, (high - low).bit_length() - CELL_BITS)  # 1: twice as near, any difference fits int64
     cells = np.array([(value - low) >> shift for value in sample.tolist()])  # may be beyond int64 before
     below = np.searchsorted(cells, np.arange(1 << CELL_BITS))
     of_cell = (below * STREAMS // len(sample)).clip(max=STREAMS - 1).astype(np.uint8)
