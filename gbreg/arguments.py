@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable
 from typing import Any
 
@@ -26,18 +27,23 @@ def check_frame(frame: object) -> None:
         )
 
 
-def _is_of_one_row(code: Any, frame: pd.DataFrame) -> bool:
-    """Whether values of some rows are the same in frames of half of them. What raises will raise again."""
+def row_code(weights: Any, frame: pd.DataFrame) -> Any:
+    """Code that makes the same weight of a row whatever other rows there are, as some rows tell; or None."""
+    if not is_code(weights):
+        return None
     rows = np.unique(np.linspace(0, max(len(frame) - 1, 0), SAMPLED).astype(np.int64))[: len(frame)]
-    try:
-        whole = np.asarray(read_weights(frame.iloc[rows], code))
-        halves = [np.asarray(read_weights(frame.iloc[rows[start::2]], code)) for start in (0, 1)]
-    except Exception:  # of the caller's code: any
-        return False
-    return all(
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            whole = np.asarray(read_weights(frame.iloc[rows], weights))
+            halves = [np.asarray(read_weights(frame.iloc[rows[start::2]], weights)) for start in (0, 1)]
+        except Exception:  # of the caller's code: any; with the whole frame it is raised again
+            return None
+    alike = [
         np.allclose(half, whole[start::2], rtol=1e-9, atol=0, equal_nan=True)
         for start, half in enumerate(halves)
-    )
+    ]
+    return weights if all(alike) else None
 
 
 def check_alone(formula: object, **given: Any) -> None:
@@ -114,17 +120,13 @@ def _is_missing(value: Any) -> bool:
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
-def described(weights: Any, frame: pd.DataFrame) -> Hashable:
-    """Call the weights something: their label, for values their type and the name of a Series, or code.
-
-    Code is kept if it makes the same of a row whatever other rows there are.
-    """
+def described(weights: Any, code: Any = None) -> Hashable:
+    """Call the weights something: their label, for values their type and the name of a Series, or code."""
     if weights is None or is_label(weights):
         label: Hashable = weights
         return label
     if is_code(weights):
         named = callable(weights) and isinstance(getattr(weights, "__name__", None), str)
-        kind = weights.__name__ if named else repr(weights)
-        return Unkept(kind, weights if _is_of_one_row(weights, frame) else None)
+        return Unkept(weights.__name__ if named else repr(weights), code)
     name = weights.name if isinstance(weights, (pd.Series, pd.Index)) else None
     return Unkept(type(weights).__name__ if name is None else f"{type(weights).__name__} {name}")

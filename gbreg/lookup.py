@@ -115,7 +115,9 @@ def check_bins(by: Any, keys: pd.Index[Any], found: pd.Index[Any]) -> None:
 
 def _is_shifted(own: Any, here: Any, freq: Any) -> bool:
     """Whether bins of one frequency cannot be of one row of bins."""
-    step = None
+    own, here, step = own.dropna(), here.dropna(), None
+    if not len(own) or not len(here):
+        return False
     if isinstance(freq, pd.offsets.Day):
         if getattr(own, "tz", None) is None:  # with a zone some days are longer
             step = pd.Timedelta(days=freq.n)

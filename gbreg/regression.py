@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from gbreg.arguments import check_alone, check_frame, check_names, described, reused_grouping
+from gbreg.arguments import check_alone, check_frame, check_names, described, reused_grouping, row_code
 from gbreg.backends import Backend, get_backend
 from gbreg.backends._ranges import one_pool
 from gbreg.columns import as_columns
@@ -300,13 +300,13 @@ def fit(
         grouping=grouping,
         linear=predictors,
         targets=tuple(column.seen(frame) for column in as_columns(targets, "targets")),
-        weights=described(weights, frame),
+        weights=described(weights, row_code(weights, frame)),
         options=options,
         missing=missing,
         cov_type=cov_type,
         clip=limit,
         clip_iterations=rounds,
-        groups=described(groups, frame),
+        groups=described(groups),
         weights_type=weights_type,
         loss=loss_of(loss, tuning=tuning, quantile=quantile, maxiter=maxiter),
         ridge=penalties,

@@ -52,9 +52,7 @@ def read_clusters(frame: pd.DataFrame, groups: object) -> IntArray | None:
     if isinstance(values, pd.Series):
         rows = places(values.index, frame.index, "groups=")
     elif isinstance(values, list):
-        values = pd.Series(
-            values, dtype=object
-        )  # each stays what it is: 1 is not "1", nor a float beside None
+        values = pd.Series(values, dtype=object)  # as they are: 1 is not "1", nor a float beside None
     elif isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
         values = pd.Series(values)
     elif not isinstance(values, ARRAYS):
