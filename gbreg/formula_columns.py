@@ -245,11 +245,10 @@ def _unknown(values: Any, spec: Any, name: str) -> BoolArray:
     known = spec.encoder_state[name][1].get("categories")  # not there if hashed
     if known is None:
         return plain.isna().to_numpy(dtype=np.bool_)
-    seen = pd.Index(plain.unique())
     with warnings.catch_warnings():
         _quiet_of_pandas()
-        codes = pd.Categorical(plain, categories=list(known)).codes  # as formulaic
-        taken = pd.Categorical(seen, categories=list(known)).codes
-    wrong = seen[taken != find_keys(pd.Index(list(known)), seen)]  # text for a time, 1 for True, ...
-    gone = codes < 0
-    return np.asarray(gone | plain.isin(wrong) if len(wrong) else gone)
+        codes, uniques = pd.factorize(plain)
+        seen = pd.Index(uniques)
+        taken = pd.Categorical(seen, categories=list(known)).codes  # as formulaic takes them
+    wrong = taken != find_keys(pd.Index(list(known)), seen)  # text for a time, 1 for True, ...
+    return np.append((taken < 0) | wrong, True)[codes]
