@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gbreg.columns import check_labels, evaluate, is_code, is_label, read_weights
+from gbreg.columns import check_labels, evaluate, is_code, is_label, read_weights, spread
 from gbreg.errors import ColumnError, SpecError
 from gbreg.keys import check_grouping
 from gbreg.layout import GroupLayout
@@ -31,7 +31,7 @@ def row_code(weights: Any, frame: pd.DataFrame) -> Any:
     """Code that makes the same weight of a row whatever other rows there are, as some rows tell; or None."""
     if not is_code(weights):
         return None
-    rows = np.unique(np.linspace(0, max(len(frame) - 1, 0), SAMPLED).astype(np.int64))[: len(frame)]
+    rows = spread(len(frame), SAMPLED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -102,7 +102,7 @@ def reused_grouping(layout: GroupLayout, frame: pd.DataFrame, **given: Any) -> G
 def _other_key(layout: GroupLayout, frame: pd.DataFrame) -> int | None:
     """The first of some rows that has other keys in the frame than in the layout; None if there is none."""
     labels = layout.grouping.labels or ()
-    rows = np.unique(np.linspace(0, max(layout.n_rows - 1, 0), SAMPLED).astype(np.int64))[: layout.n_rows]
+    rows = spread(layout.n_rows, SAMPLED)
     rows = rows[layout.codes[rows] >= 0]
     keys = layout.keys.take(layout.codes[rows])
     for i, label in enumerate(labels):

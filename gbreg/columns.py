@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gbreg.alignment import places
 from gbreg.errors import ColumnError, DTypeError, SpecError
-from gbreg.problem import EXACT, BoolArray, FloatArray
+from gbreg.problem import BoolArray, FloatArray, IntArray, beyond_floats
 from gbreg.suggest import expression, nearest
 
 EXPRESSION: Any = getattr(pd.api.typing, "Expression", ())  # pandas.col came with pandas 3
@@ -57,6 +57,11 @@ class Part:
 
     def __call__(self, frame: pd.DataFrame) -> Any:
         return self.whole(frame)[self.name]
+
+
+def spread(n: int, most: int) -> IntArray:
+    """At most so many of n rows, from the first to the last."""
+    return np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -361,8 +366,7 @@ def _numbers(values: Any, what: str, kinds: str) -> Numbers:
         integers = values.to_numpy(dtype=whole, na_value=0)
         missing = gaps if gaps.any() else None
     numbers = Numbers(integers, missing)
-    exact = not len(integers) or (integers.max() <= EXACT and integers.min() >= -EXACT)
-    return Numbers(numbers.as_float()) if exact else numbers
+    return numbers if beyond_floats(integers) else Numbers(numbers.as_float())
 
 
 def _check_dtype(dtype: Any, what: str, kinds: str) -> None:

@@ -84,11 +84,7 @@ class Estimates:
             pivot=nan(1),
             dropped=np.zeros((g, 1, k), dtype=np.bool_),
             pattern=np.zeros(t, dtype=np.int64),
-            sandwich=np.empty((g, t, 0)),
-            limit=np.empty((g, t, 0)),
-            spread=np.empty((g, t, 0)),
-            freedom=np.empty((g, t, 0)),
-            middle=np.empty((g, t, 0)),
+            **unasked(g, t),
         )
 
     def place(self, q: int) -> FloatArray:
@@ -162,9 +158,15 @@ class Estimates:
         return cls(**arrays, pattern=pattern)
 
 
+def unasked(g: int, t: int) -> dict[str, FloatArray]:
+    """(g, t, 0) what there is only if it is asked for."""
+    return {name: np.empty((g, t, 0)) for name in UNASKED}
+
+
 _FITTED = ("params", "level", "resid_norm", "mad", "spread")
 DECIDED = (*_FITTED, "status", "flags")  # by the minimum of a loss; the rest is of the data
-PER_TARGET = (*DECIDED, "target_norm", "sandwich", "limit", "freedom", "middle")
+UNASKED = ("sandwich", "limit", "spread", "freedom", "middle")
+PER_TARGET = tuple(dict.fromkeys((*DECIDED, "target_norm", *UNASKED)))
 ARRAYS = tuple(field.name for field in fields(Estimates) if field.name != "pattern")
 PER_PATTERN = tuple(name for name in ARRAYS if name not in PER_TARGET)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg.columns import Column, evaluate, read_columns
+from gbreg.columns import Column, evaluate, read_columns, spread
 from gbreg.errors import SpecError
 from gbreg.lookup import find_keys
 from gbreg.problem import BoolArray, IntArray
@@ -123,7 +123,7 @@ def learn(
     every = SimpleFormula([*one, *terms])  # they decide how many levels a category needs
     inputs = _used_levels(inputs_of(terms, frame, role))
     whole = np.flatnonzero(_whole(inputs))
-    rows = _spread(whole)
+    rows = whole[spread(len(whole), SAMPLE)]
     calls = [name for name, call in TRANSFORMS.items() if hasattr(call, "__is_stateful_transform__")]
     with warnings.catch_warnings():  # of log(0) numpy warns when the columns are read
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -148,16 +148,10 @@ def _used_levels(inputs: pd.DataFrame) -> pd.DataFrame:
 
     A frame without rows keeps them: its tables are to line up with those of others.
     """
-    if not len(inputs):
-        return inputs
     categories = [name for name, c in inputs.items() if isinstance(c.dtype, pd.CategoricalDtype)]
+    if not categories or not len(inputs):
+        return inputs
     return inputs.assign(**{str(name): inputs[name].cat.remove_unused_categories() for name in categories})
-
-
-def _spread(rows: IntArray) -> IntArray:
-    """At most `SAMPLE` of these rows, from the first to the last."""
-    at = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows)))
-    return rows[np.unique(at.astype(np.int64))]
 
 
 def _rare(inputs: pd.DataFrame, whole: IntArray) -> IntArray:
@@ -169,7 +163,8 @@ def _rare(inputs: pd.DataFrame, whole: IntArray) -> IntArray:
         if column.dtype == np.float64:
             found.append(whole[[int(column.argmin()), int(column.argmax())]])
         else:
-            found.append(_spread(whole[~column.duplicated().to_numpy()]))
+            first = whole[~column.duplicated().to_numpy()]
+            found.append(first[spread(len(first), SAMPLE)])
     return np.concatenate(found)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gbreg.errors import SpecError, warn
-from gbreg.problem import EXACT, IntArray
+from gbreg.problem import IntArray, beyond_floats
 
 
 def level_values(keys: pd.Index[Any], i: int) -> pd.Index[Any]:
@@ -90,9 +90,7 @@ def _as_numpy(values: pd.Index[Any]) -> pd.Index[Any]:
 
 def _is_wide(values: pd.Index[Any]) -> bool:
     """Whether any is an integer that float64 may not hold."""
-    if values.dtype.kind not in "iu" or not len(values):
-        return False
-    return bool(values.max() > EXACT or values.min() < -EXACT)
+    return values.dtype.kind in "iu" and beyond_floats(values)
 
 
 def check_bins(by: Any, keys: pd.Index[Any], found: pd.Index[Any]) -> None:

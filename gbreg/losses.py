@@ -361,12 +361,9 @@ def _alike(dropped: BoolArray, asked: BoolArray) -> Iterator[IntArray]:
 
 def _norm_about_mean(side: FloatArray, y: FloatArray, own: IntArray, g: int) -> FloatArray:
     """(g,) sqrt(sum w (y - mean)^2), about the weighted mean; side (n,) is sqrt(w)."""
-    largest = np.zeros(g)
-    np.maximum.at(largest, own, np.abs(y))
-    share = y / np.where(largest > 0, largest, 1.0)[own]
-    w = np.square(side / np.sqrt(np.bincount(own, side * side, g))[own])
-    mean = np.bincount(own, w * share, g)
-    return largest * norm_of(side * (share - mean[own]), own, g)
+    w = np.square(side / norm_of(side, own, g)[own])  # their sum is 1: the mean is in the range of y
+    mean = np.bincount(own, w * y, g)
+    return norm_of(side * (y - mean[own]), own, g)
 
 
 def _sum(terms: FloatArray) -> FloatArray:

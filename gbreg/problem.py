@@ -234,6 +234,11 @@ class Problem:
             g0 = g1
 
 
+def beyond_floats(integers: Any) -> bool:
+    """Whether any of an array or index of integers is one that float64 may not hold."""
+    return bool(len(integers) and (integers.max() > EXACT or integers.min() < -EXACT))
+
+
 def exact_parts(integers: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     """Two floats for each int64 or uint64, whose sum it is: multiples of 2048, and what is left."""
     low = integers & 2047

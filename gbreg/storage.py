@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gbreg.accounting import RowCounts
 from gbreg.columns import Column
 from gbreg.errors import GbregError, MissingExtraError, SpecError
-from gbreg.estimates import ARRAYS, Estimates
+from gbreg.estimates import ARRAYS, Estimates, unasked
 from gbreg.fallback import attach, parent_names
 from gbreg.lookup import level_values
 from gbreg.problem import FitOptions, Loss
@@ -117,7 +117,7 @@ def _fit_of(arrow: Any, table: Any, path: str | Path) -> GroupFit:
     if facts["schema"] != SCHEMA:
         raise GbregError(f"{path} has schema {facts['schema']}, this gbreg reads {SCHEMA}; use a newer gbreg")
     arrays = {name: _array(table, name, tuple(shape)) for name, shape in facts["shapes"].items()}
-    arrays.setdefault("middle", np.empty((*arrays["level"].shape, 0)))  # not in files of its time
+    arrays = unasked(*arrays["level"].shape) | arrays  # not all of these are in files of their time
     fit = GroupFit(
         estimates=Estimates(
             **{name: arrays[name] for name in ARRAYS},

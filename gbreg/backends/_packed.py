@@ -12,7 +12,7 @@ import numpy as np
 from gbreg import extended_kernels, kernels, loss_kernels, quantile_kernels, reweight_kernels
 from gbreg._lanes import LANES
 from gbreg.backends import Progress
-from gbreg.estimates import Estimates
+from gbreg.estimates import Estimates, unasked
 from gbreg.kernels import SHORT
 from gbreg.problem import LIMITS, FitOptions, FloatArray, IntArray, Problem
 
@@ -115,11 +115,7 @@ class Run:
             pivot=shared[:, :, kernels.PIVOT],
             dropped=self.dropped,
             pattern=np.zeros(t, dtype=np.int64),
-            sandwich=np.empty((g, t, 0)),
-            limit=np.empty((g, t, 0)),
-            spread=np.empty((g, t, 0)),
-            freedom=np.empty((g, t, 0)),
-            middle=np.empty((g, t, 0)),
+            **unasked(g, t),
         )
 
 
