@@ -180,7 +180,6 @@ def _step(
 
     Returns where that is, what is free there, which share of the way it is (m,), and what was hit.
     """
-    k = len(R)
     rest = z - added(R * np.where(free, 0.0, x), 1)
     aim = np.where(free, solved(*dense(R, rest, ~free)), x)
     below, above = free & (aim < low), free & (aim > high)
@@ -191,8 +190,8 @@ def _step(
     hit = (below | above) & (shares <= share)
     way = np.clip(x + share * (aim - x), low, high)
     x = np.where(hit, ends, np.where(share >= 1, aim, np.where(free, way, x)))
-    for j in range(k):  # rounding may end on a bound that was not the first
-        hit[j] |= free[j] & (share < 1) & ((x[j] == low[j]) | (x[j] == high[j]))
+    # Rounding, or the solution itself, may end on another bound. Who has not moved was freed from there.
+    hit |= free & (share > 0) & ((x == low) | (x == high))
     return x, free & ~hit, share, hit
 
 

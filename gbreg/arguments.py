@@ -106,7 +106,9 @@ def _other_key(layout: GroupLayout, frame: pd.DataFrame) -> int | None:
     rows = rows[layout.codes[rows] >= 0]
     keys = layout.keys.take(layout.codes[rows])
     for i, label in enumerate(labels):
-        if type(frame.columns) is pd.Index and label in frame.columns and len(rows):
+        full = isinstance(label, tuple) and len(label) == frame.columns.nlevels
+        plain = type(frame.columns) in (pd.Index, pd.RangeIndex) or full
+        if plain and label in frame.columns and len(rows):
             own = level_values(keys, i).to_numpy(dtype=object)
             here = evaluate(frame, label, "by").iloc[rows].to_numpy(dtype=object)
             for row, a, b in zip(rows.tolist(), own, here, strict=True):

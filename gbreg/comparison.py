@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gbreg.diagnostics import Diagnostics
 
 SAME = 1e-9  # relative difference of sums over the same rows, at most
+ROUNDING = 2.0**-46  # of values, in what they deviate from their mean by
 
 
 def compare(fit: Diagnostics, other: Diagnostics) -> pd.DataFrame:
@@ -98,6 +100,22 @@ def _check_same_rows(small: Diagnostics, large: Diagnostics) -> None:
         _raise_where(_differ(*norms), small, f"the values of the target differ; {advice}")
     lengths = _target_length(small), _target_length(large)
     _raise_where(_differ(*lengths), small, f"the values of the target differ; {advice}")
+    alike = small.spec.options.intercept == large.spec.options.intercept
+    for name in set(small.predictors) & set(large.predictors):
+        (mean, spread), (other, other_spread) = _moments(small, name), _moments(large, name)
+        size, other_size = np.hypot(mean, spread), np.hypot(other, other_spread)
+        differ = _differ(size, other_size)
+        if alike:
+            differ |= np.abs(mean - other) > SAME * size
+            differ |= np.abs(spread - other_spread) > SAME * spread + ROUNDING * size
+        _raise_where(differ, small, f"the values of {name!r} differ; {advice}")
+
+
+def _moments(fit: Diagnostics, name: Hashable) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation (g, t) of a predictor in the rows of each target."""
+    e, j = fit.estimates, fit.predictors.index(name)
+    mean = e.center[:, e.pattern, j] + np.asarray(fit.origins.get(j, np.zeros(1)), dtype=np.float64)[:, None]
+    return mean, e.norm[:, e.pattern, j] / np.sqrt(e.wsum[:, e.pattern])
 
 
 def _target_length(fit: Diagnostics) -> FloatArray:

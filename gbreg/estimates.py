@@ -200,11 +200,19 @@ def term_sizes(
     problem: Problem, estimates: Estimates, q: int, rows: Any, groups: IntArray, own: IntArray
 ) -> FloatArray:
     """(n,) sizes of the terms whose sum the fitted value of target q is; rounding is a part of these."""
+    level: FloatArray = np.abs(estimates.level[groups, q]).take(own)
+    return level + slope_sizes(problem, estimates, q, rows, groups, own)
+
+
+def slope_sizes(
+    problem: Problem, estimates: Estimates, q: int, rows: Any, groups: Any, own: IntArray
+) -> FloatArray:
+    """(n,) `term_sizes` without that of the level."""
     k = problem.n_predictors
     slopes = estimates.params[groups, q, estimates.params.shape[2] - k :]
     slopes = np.where(estimates.dropped[groups, 0], 0.0, slopes).T.copy()
     places = estimates.place(q)[groups].T.copy()
-    terms: FloatArray = np.abs(estimates.level[groups, q]).take(own)
+    terms = np.zeros(len(own))
     for j in range(k):
         terms += np.abs(slopes[j].take(own) * (problem.Z[rows, j] - places[j].take(own)))
     return terms

@@ -138,7 +138,7 @@ def far_rows(
             columns.append(column / np.where(limit > 0, limit, 1.0)[own])
         for _ in range(ROUNDS):
             near = [np.where(far, 0.0, column) for column in columns]
-            Q, inverse = orthonormal(near, own, g)
+            Q, R = orthonormal(near, own, g)
             before = far.sum()
             for column in Q:
                 size = np.where(far, np.inf, np.where(np.isnan(column), 0.0, np.abs(column)))
@@ -147,7 +147,7 @@ def far_rows(
             if far.sum() == before:
                 break
         lengths = [norm_of(column, own, g) for column in near]
-        left = np.array([1 / (inverse[j, j] * length) for j, length in enumerate(lengths)])
+        left = np.array([R[j, j] / length for j, length in enumerate(lengths)])
         origin = 0.0 if problem.origin is None else problem.origin[groups][:, : problem.n_predictors]
         reach = norm_of(np.where(far, 0.0, side), own, g)[:, None] * np.abs(middle + origin)
         rounding = np.zeros(g)

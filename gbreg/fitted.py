@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gbreg import quadratic
+from gbreg import inference, influence, quadratic
 from gbreg.columns import Numbers
 from gbreg.estimates import Estimates
 from gbreg.layout import stored_values
@@ -20,6 +20,74 @@ if TYPE_CHECKING:
     from gbreg.result import GroupFit
 
 Origins = dict[int, NDArray[Any]]  # (g,) int64 or uint64, by position in linear + targets
+
+
+class FitRows:
+    """One fit at n rows, numbers only.
+
+    Inside, targets are less the origins of their groups: a residual is the difference of two small
+    numbers, whatever the size of the target.
+    """
+
+    def __init__(self, fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> None:
+        self.fit, self.X, self.groups = fit, X, groups
+        drop = fit.spec.options.on_collinear == "drop"
+        reduced = drop or not fit.spec.shrunk
+        self.fitted = predicted(fit.estimates, X, groups, fit.origins, reduced)  # (t, n), less origins
+        departure = departures(fit, X, groups)
+        self.doubtful: IntArray = np.empty(0, dtype=np.int64)  # rows that their group does not determine
+        if departure is not None and drop:
+            self.doubtful = np.flatnonzero((~np.isnan(self.fitted) & (departure > 1)).any(axis=0))
+        elif departure is not None:
+            self.fitted[~(departure <= 1)] = np.nan
+
+    def values(self) -> FloatArray:
+        return self._with_origin(self.fitted)
+
+    def bounds(self, alpha: float, row_weights: FloatArray | None) -> FloatArray:
+        """Fitted values (t, n) with bounds, of new rows of these weights, or of the mean (None)."""
+        made = self.fit.statistics
+        errors = fitted_errors(self.fit, made, self.X, self.groups)
+        if row_weights is not None:
+            errors = np.hypot(errors, on_rows(made.row_scale, self.groups).T / np.sqrt(row_weights))
+        quantiles = np.broadcast_to(inference.quantile(alpha, made.df_error), made.row_scale.shape)
+        half = on_rows(quantiles, self.groups).T * errors
+        bounds = (self.fitted, self.fitted - half, self.fitted + half)
+        return np.stack([self._with_origin(bound) for bound in bounds])
+
+    def resid(self, Y: Sequence[Numbers]) -> FloatArray:
+        k, origins = len(self.fit.predictors), self.fit.origins
+        observed = [stored_values(y, origins.get(k + q), self.groups) for q, y in enumerate(Y)]
+        return np.array(observed) - self.fitted
+
+    def _with_origin(self, values: FloatArray) -> FloatArray:
+        """Values of the stored targets (t, n) in the units of the caller's."""
+        out = values.copy()
+        for q in range(len(out)):
+            reference = self.fit.origins.get(len(self.fit.predictors) + q)
+            if reference is not None:
+                out[q] += np.append(reference.astype(np.float64), np.nan)[self.groups]
+        return out
+
+    def influence(
+        self, resid: FloatArray, side: FloatArray, scale: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """`influence.influence` of rows (t, n) with these roots of weights, NaN for those of none."""
+        e = self.fit.estimates
+        errors = unit_errors(self.fit, self.X, self.groups)[e.pattern]
+        with np.errstate(all="ignore"):
+            reach = np.abs(e.center) * np.sqrt(e.wsum)[..., None] / np.where(e.dropped, np.inf, e.norm)
+            reach = np.fmax.reduce(reach, axis=2, initial=1.0)  # the mean that deviations are from is rounded
+            doubt = [quadratic.inverse_size(G) * reach[:, m] for m, G in enumerate(fit_factors(e))]
+            certain = 1 / np.array(doubt)[e.pattern]
+            return influence.influence(
+                side * resid,
+                np.square(side * errors),
+                scale,
+                on_rows(self.fit.statistics.rank.astype(np.float64), self.groups).T,
+                on_rows(certain.T, self.groups).T,
+                side * (np.abs(self.fitted) + on_rows(np.abs(e.level), self.groups).T),
+            )
 
 
 def predicted(
@@ -86,13 +154,17 @@ def unit_errors(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatA
     e = fit.estimates
     deviations = deviations_of_patterns(fit, X, groups)
     out = np.full((e.rank.shape[1], len(groups)), np.nan)
-    for m in set(e.pattern.tolist()):
-        gone = e.dropped[:, m]
-        norm = np.where(gone, np.inf, e.norm[:, m])
-        G = quadratic.fit_factor(e.xcorr[:, m], gone)
+    for m, G in enumerate(fit_factors(e)):
+        norm = np.where(e.dropped[:, m], np.inf, e.norm[:, m])
         intercept = fit.spec.options.intercept
         out[m] = quadratic.leverage_root(G, norm, e.wsum[:, m], deviations[m], groups, intercept)
     return out
+
+
+def fit_factors(estimates: Estimates) -> list[FloatArray]:
+    """`quadratic.fit_factor` of each pattern."""
+    e = estimates
+    return [quadratic.fit_factor(e.xcorr[:, m], e.dropped[:, m]) for m in range(e.rank.shape[1])]
 
 
 def deviations_of_patterns(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:

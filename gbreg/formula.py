@@ -60,6 +60,8 @@ def read_formula(text: object, frame: pd.DataFrame) -> Terms:
     formulaic = _formulaic()
     with _spoken(text):
         model, by = _split(text)
+        if "`1`" in model:
+            raise SpecError(f"formula {text!r}: a column called 1 would be the constant; use linear=")
         parsed = formulaic.Formula(model)
         sides = [getattr(parsed, side, ()) for side in ("lhs", "rhs")]
         if not all(isinstance(side, formulaic.SimpleFormula) for side in sides):

@@ -184,11 +184,12 @@ def _whole(inputs: pd.DataFrame) -> BoolArray:
 def _check_rows(text: str, spec: Any, inputs: pd.DataFrame, rows: IntArray) -> None:
     """Raise if a value depends on which other rows are there: other frames would get other values."""
     state = pickle.dumps(spec)
-    _, want = materialise(pickle.loads(state), inputs.iloc[rows])
+    inputs = inputs.iloc[rows].reset_index(drop=True)  # which row it is counts as another row too
+    _, want = materialise(pickle.loads(state), inputs)
     for half in (slice(0, None, 2), slice(1, None, 2)):
         if not len(rows[half]) or len(rows) < 2:
             continue
-        _, got = materialise(pickle.loads(state), inputs.iloc[rows[half]])
+        _, got = materialise(pickle.loads(state), inputs.iloc[half].reset_index(drop=True))
         for name, values in want.items():
             size = np.abs(values[np.isfinite(values)]).max(initial=0)
             if not np.allclose(got[name], values[half], rtol=1e-9, atol=1e-9 * size, equal_nan=True):

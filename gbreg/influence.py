@@ -5,23 +5,32 @@ from __future__ import annotations
 
 import numpy as np
 
+from gbreg.inference import UNIT
 from gbreg.problem import FloatArray, IntArray
 
+NOISE = 2.0**-10  # of a standardised residual, what rounding may be
 FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is what is divided by it
 
 
 def influence(
-    scaled: FloatArray, leverage: FloatArray, sigma: FloatArray, rank: FloatArray, pivot: FloatArray
+    scaled: FloatArray,
+    leverage: FloatArray,
+    sigma: FloatArray,
+    rank: FloatArray,
+    certain: FloatArray,
+    size: FloatArray,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Standardised residual, leverage and Cook's distance of rows, arrays of one shape.
 
     e = sqrt(w) r / (sigma sqrt(1 - h)) and e^2 h / (1 - h) / rank, from sqrt(w) r and h (Cook and
     Weisberg 1982, sections 2.2 and 3.1), as statsmodels' influence of OLS on sqrt(w) times the data.
-    NaN where the leverage is 1 but for rounding, which is as large as 1 / ``pivot``, the smallest
-    1 - R2 of a predictor on the others: leverages of stored correlations.
+    NaN where the leverage is 1 but for rounding, which is as large as 1 / ``certain``, as leverages are
+    those of stored correlations; of the others also where a residual is rounding of terms of this
+    ``size``.
     """
-    left = complement(leverage, pivot)
-    standard = scaled / (sigma * np.sqrt(left))
+    left = complement(leverage, certain)
+    unit = sigma * np.sqrt(left)
+    standard = np.where(UNIT * size <= NOISE * unit, scaled / unit, np.nan)
     return standard, np.minimum(leverage, 1.0), standard * standard * leverage / left / rank
 
 
@@ -42,6 +51,9 @@ def durbin_watson(
     Rows sorted by group, each of them ``times`` (n,) in a row. Durbin and Watson 1950; statsmodels'
     ``durbin_watson`` of ``wresid``.
     """
+    largest = np.zeros(g)
+    np.maximum.at(largest, groups, np.abs(scaled))
+    scaled = scaled / np.where(largest > 0, largest, 1.0)[groups]  # squares stay in range
     step = np.diff(scaled) ** 2
     within = groups[1:] == groups[:-1]
     steps = np.bincount(groups[1:][within], step[within], minlength=g)

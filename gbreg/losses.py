@@ -22,7 +22,7 @@ from gbreg.farout import survive_far_rows
 from gbreg.minimum import EXACT, Minimize, Minimum
 from gbreg.problem import BoolArray, Flag, FloatArray, IntArray, Loss, Problem, Status, frozen
 from gbreg.ragged import buckets, grouped_mad, norm_of, padded_rows
-from gbreg.sandwich import orthonormal, unit_design
+from gbreg.sandwich import inverted, orthonormal, unit_design
 from gbreg.vertices import to_vertices
 
 CHUNK_ROWS = 1 << 18  # of a piece of work, at most; a group is never cut
@@ -177,7 +177,7 @@ class _Work:
         if self.away is not None:
             away = self.away[rows]
             columns, near = [np.where(away, 0.0, column) for column in columns], np.where(away, 0.0, side)
-        Q, inverse = orthonormal(columns, own, len(groups))
+        Q, R = orthonormal(columns, own, len(groups))
         far = max(FAR, 10 * self.loss.tuning)
         B = []
         for q in range(problem.n_targets):
@@ -186,7 +186,7 @@ class _Work:
             B.append(b if self.away is None else np.where(away, far, b))
         Z = np.stack([*Q, *B, np.ones(len(own))], axis=1)
         Z.flags.writeable = False
-        return _Design(rows, own, sizes, side, near, kept, Problem(Z, offsets, len(Q)), inverse)
+        return _Design(rows, own, sizes, side, near, kept, Problem(Z, offsets, len(Q)), inverted(R))
 
     def _move(self, design: _Design, q: int, theta: FloatArray) -> None:
         """Add what was found to the coefficients of a target: (p, g), 0 where they stay as they are."""
@@ -218,14 +218,16 @@ class _Work:
         scaled, scale = design.side * resid / unit[own], found.scale[:, q]
         coarse = moved & (scale < COARSE)
         exact = moved & ((scale < COARSE) | (self.turn > 0))
+        settled = found.status[:, q] == Status.OK  # else rounding may go round in circles
         if exact.any():
             zeros = np.bincount(own, problem.Z[rows, problem.n_predictors + q] == 0, len(groups))
             nothing = zeros > sizes / 2  # the target has no size
             size = mean_term_sizes(problem, out, q, rows, groups, own, design.near)
-            ended = found.status[:, q] == Status.OK  # else rounding may go round in circles
-            rounding = scale * unit <= np.where(ended, EXACT, CIRCLING) * size
+            rounding = scale * unit <= np.where(settled, EXACT, CIRCLING) * size
             exact &= rounding | (nothing & (scale < COARSE))
             coarse &= ~exact
+            through = np.bincount(own, np.abs(scaled) * unit[own] <= (CIRCLING * size)[own], len(groups))
+            settled |= exact & (through >= first + len(kept))  # through fewer rows there are many fits
         length = out.target_norm[groups, q]
         if self.loss.name == "absolute" and not first:  # the norm is about 0, the deviation is not
             length = _norm_about_mean(
@@ -245,8 +247,7 @@ class _Work:
             out.mad[groups[moved], q] = deviations[moved]
         out.flags[groups[exact], q] |= np.uint8(Flag.PERFECT_FIT)
         good = Status.OK if len(kept) == problem.n_predictors else Status.RANK_DEFICIENT
-        ended = np.where((found.status[:, q] == Status.OK) | exact, good, Status.NOT_CONVERGED)
-        out.status[groups[moved], q] = ended[moved]
+        out.status[groups[moved], q] = np.where(settled, good, Status.NOT_CONVERGED)[moved]
         own_terms = [*range(first), *(first + kept)]
         numbers = np.column_stack([out.params[groups[:, None], q, own_terms], spread[:, 0], size])
         fine = np.isfinite(numbers).all(axis=1) & ~(coarse & (self.turn == PASSES - 1))

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gbreg import flat, inference, influence
+from gbreg import flat, influence
 from gbreg.arguments import check_frame, reused_grouping
 from gbreg.columns import Column, Numbers, read_columns, read_weights
 from gbreg.errors import ColumnError, MissingDataError, SpecError, warn
 from gbreg.fallback import Sources, as_words, sources
-from gbreg.fitted import departures, fitted_errors, on_rows, predicted, unit_errors
+from gbreg.fitted import FitRows, on_rows
 from gbreg.keys import find_groups, with_values
-from gbreg.layout import GroupLayout, stored_values
+from gbreg.layout import GroupLayout
 from gbreg.lookup import check_bins, warn_of_dtypes
 from gbreg.numbering import Groups
 from gbreg.problem import BoolArray, FloatArray, IntArray
@@ -32,54 +32,6 @@ if TYPE_CHECKING:
 
 Interval = Literal["confidence", "prediction"]
 AUGMENTED = ("fitted", "resid", "std_resid", "leverage", "cooks_distance")  # the first two always
-
-
-class FitRows:
-    """One fit at n rows, numbers only.
-
-    Inside, targets are less the origins of their groups: a residual is the difference of two small
-    numbers, whatever the size of the target.
-    """
-
-    def __init__(self, fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> None:
-        self.fit, self.X, self.groups = fit, X, groups
-        drop = fit.spec.options.on_collinear == "drop"
-        reduced = drop or not fit.spec.shrunk
-        self.fitted = predicted(fit.estimates, X, groups, fit.origins, reduced)  # (t, n), less origins
-        departure = departures(fit, X, groups)
-        self.doubtful: IntArray = np.empty(0, dtype=np.int64)  # rows that their group does not determine
-        if departure is not None and drop:
-            self.doubtful = np.flatnonzero((~np.isnan(self.fitted) & (departure > 1)).any(axis=0))
-        elif departure is not None:
-            self.fitted[~(departure <= 1)] = np.nan
-
-    def values(self) -> FloatArray:
-        return self._with_origin(self.fitted)
-
-    def bounds(self, alpha: float, row_weights: FloatArray | None) -> FloatArray:
-        """Fitted values (t, n) with bounds, of new rows of these weights, or of the mean (None)."""
-        made = self.fit.statistics
-        errors = fitted_errors(self.fit, made, self.X, self.groups)
-        if row_weights is not None:
-            errors = np.hypot(errors, on_rows(made.row_scale, self.groups).T / np.sqrt(row_weights))
-        quantiles = np.broadcast_to(inference.quantile(alpha, made.df_error), made.row_scale.shape)
-        half = on_rows(quantiles, self.groups).T * errors
-        bounds = (self.fitted, self.fitted - half, self.fitted + half)
-        return np.stack([self._with_origin(bound) for bound in bounds])
-
-    def resid(self, Y: Sequence[Numbers]) -> FloatArray:
-        k, origins = len(self.fit.predictors), self.fit.origins
-        observed = [stored_values(y, origins.get(k + q), self.groups) for q, y in enumerate(Y)]
-        return np.array(observed) - self.fitted
-
-    def _with_origin(self, values: FloatArray) -> FloatArray:
-        """Values of the stored targets (t, n) in the units of the caller's."""
-        out = values.copy()
-        for q in range(len(out)):
-            reference = self.fit.origins.get(len(self.fit.predictors) + q)
-            if reference is not None:
-                out[q] += np.append(reference.astype(np.float64), np.nan)[self.groups]
-        return out
 
 
 AtRows = Callable[[FitRows, IntArray], FloatArray]  # what a fit has at some of the rows of a frame
@@ -201,19 +153,10 @@ class FrameRows:
             if self.parts:
                 standard[self.source > 0] = np.nan
             return self._side_by_side([*shown, standard])
-        errors = unit_errors(self.fit, self.own.X, self.groups)[self.fit.estimates.pattern]
-        with np.errstate(all="ignore"):
-            used = self._used(resid, side)
-            if self.parts:  # influence is on the group's own fit
-                used &= self.source <= 0
-            part = np.where(used, side, np.nan)
-            shares = influence.influence(
-                part * resid,
-                np.square(part * errors),
-                rows_scale,
-                on_rows(made.rank.astype(np.float64), self.groups).T,
-                on_rows(self.fit.estimates.pivot[:, self.fit.estimates.pattern], self.groups).T,
-            )
+        used = self._used(resid, side)
+        if self.parts:  # influence is on the group's own fit
+            used &= self.source <= 0
+        shares = self.own.influence(resid, np.where(used, side, np.nan), rows_scale)
         return self._side_by_side([*shown, *shares])
 
     def _side_by_side(self, values: Sequence[FloatArray]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from gbreg.problem import BoolArray, FloatArray, IntArray
 
 Parts = Sequence[FloatArray]  # a number is their sum, the largest first: integers beyond 2**53
 SINGULAR = 1e-8  # restrictions whose independent part is smaller have lost half of their digits
+FAINT = 2.0**-36  # of the terms of a sum, what may be rounding in its fifth digit
 BLURRED = 2.0**-40  # of the terms of a relation between predictors, what rounding may leave of it
 RELATION = 1e-6  # where it may leave more, nothing is told by it
 NEAR = 1e-9  # correlations in float64 hold a pivot of this size to seven digits
@@ -48,8 +49,7 @@ def cholesky(
 def slope_factor(root: FloatArray, corr: FloatArray, intercept: bool) -> FloatArray:
     """Lower L (k, k, g) with L L' = S: from (g, p) and (g, p(p-1)/2)."""
     first = int(intercept)
-    C = unpacked(corr, root.shape[1])[first:, first:]
-    return cholesky(C) * root[:, first:].T[:, None]
+    return certain(cholesky(unpacked(corr, root.shape[1])[first:, first:])) * root[:, first:].T[:, None]
 
 
 def fit_factor(xcorr: FloatArray, dropped: BoolArray) -> FloatArray:
@@ -59,7 +59,28 @@ def fit_factor(xcorr: FloatArray, dropped: BoolArray) -> FloatArray:
     are their deviations, and what they differ by is found before it is divided by its size.
     """
     gone, k = dropped.T, dropped.shape[1]
-    return cholesky(np.where(gone[:, None] | gone, np.eye(k)[:, :, None], unpacked(xcorr, k)))
+    return certain(cholesky(np.where(gone[:, None] | gone, np.eye(k)[:, :, None], unpacked(xcorr, k))))
+
+
+def certain(G: FloatArray) -> FloatArray:
+    """G, and NaN where small pivots multiply: what rounding of G G' makes of an inverse square form."""
+    return np.where(inverse_size(G) * NEAR <= 1, G, np.nan)
+
+
+def inverse_size(G: FloatArray) -> FloatArray:
+    """(g,) trace of (G G')^-1; of correlations this is the sum of the 1 / (1 - R2) of the predictors.
+
+    A relative error u of correlations is one of u times this in the quadratic form of their inverse, or
+    less (Golub and Van Loan, section 2.6).
+    """
+    total = np.zeros(G.shape[2])
+    with np.errstate(all="ignore"):
+        for j in range(len(G)):
+            column = np.zeros(G.shape[1:])
+            for i in range(j, len(G)):
+                column[i] = (float(i == j) - added(G[i, j:i] * column[j:i], 0)) / G[i, i]
+            total += added(column * column, 0)
+    return total
 
 
 def departure(
@@ -190,14 +211,19 @@ def sandwich_rows(R: FloatArray, F: FloatArray, center: Parts, intercept: bool) 
 
 
 def sandwich_root(F: FloatArray, deviations: FloatArray, groups: IntArray, intercept: bool) -> FloatArray:
-    """Standard deviation of fitted values: (p, p, g), (k, n), (n,) -> (n,). NaN for rows in group -1."""
+    """Standard deviation of fitted values: (p, p, g), (k, n), (n,) -> (n,).
+
+    NaN for rows in group -1, and where it is rounding of its terms.
+    """
     F = np.append(F, np.full((*F.shape[:2], 1), np.nan), axis=2)
     rows = [*deviations] if not intercept else [np.ones(len(groups)), *deviations]
-    out = np.zeros(len(groups))
+    out, size = np.zeros(len(groups)), np.zeros(len(groups))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for j in range(len(F)):
-            out = np.hypot(out, sum(F[i, j][groups] * rows[i] for i in range(len(F))))
-    return out
+            terms = np.array([F[i, j][groups] * rows[i] for i in range(len(F))])
+            out = np.hypot(out, added(terms, 0))
+            size = np.hypot(size, added(np.abs(terms), 0))
+        return np.where(FAINT * size <= out, out, np.nan)
 
 
 def squared_length(M: FloatArray, d: FloatArray) -> FloatArray:

@@ -6,25 +6,24 @@ One pass over the rows after any backend has fitted them, so all backends give t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from gbreg.backends import Progress
 from gbreg.backends._ranges import map_ranges, piece_rows
-from gbreg.estimates import Estimates, residuals
-from gbreg.inference import sandwich_errors
-from gbreg.influence import complement
-from gbreg.problem import BoolArray, CovType, Flag, FloatArray, IntArray, Problem, Status
-from gbreg.quadratic import cholesky
+from gbreg.estimates import Estimates, residuals, slope_sizes
+from gbreg.problem import CovType, Flag, FloatArray, IntArray, Problem, Status
+from gbreg.quadratic import added
 from gbreg.rows import Pattern
 
 CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
-NOISE = 2.0**-40  # of an error, in those that residuals of their mean size would give
-ROUNDING = 2.0**-50  # of a residual, in what it is the difference of
-SEMIDEFINITE = 1e-12  # smaller pivots of a correlation matrix are what rounding left of 0
+ROUNDING = 2.0**-50  # of a sum, in its terms
+DOUBTFUL = 2.0**-16  # of an error, what rounding may be of it
+LEVER = 2.0**-10  # 1 - leverage of rows for which it is not taken from 1
 
 
 def sandwich(
@@ -64,13 +63,13 @@ def sandwich(
     (g, t, p p)
         Rows of F for a = (level, slopes), where a_0 is in units of resid_norm / sqrt(wsum), slope j of
         resid_norm / norm_j. NaN where coefficients are missing, no degree of freedom is left, a
-        leverage is 1 (HC2, HC3) or there is one cluster only.
-
-    `add_sandwich` also takes out what is only rounding.
+        leverage is 1 (HC2, HC3), there is one cluster only, or rounding may be more than `DOUBTFUL` of
+        the error of a coefficient: of a perfect fit, whose flag tells that, it is left in.
     """
     g, t = estimates.status.shape
     p = estimates.params.shape[2]
     out = np.full((g, t, p * p), np.nan)
+    perfect = (estimates.flags & Flag.PERFECT_FIT) > 0
 
     def work(g0: int, g1: int) -> None:
         progress(0)
@@ -79,23 +78,37 @@ def sandwich(
         own = np.repeat(np.arange(g1 - g0), np.diff(problem.offsets[g0 : g1 + 1]))
         with np.errstate(all="ignore"):
             side = np.sqrt(problem.w[rows])
-            Q, inverse = orthonormal(unit_design(problem, estimates, part, rows, own, side), own, g1 - g0)
-            leverage = sum((u * u for u in Q), np.zeros(len(own)))
+            Q, R = orthonormal(unit_design(problem, estimates, part, rows, own, side), own, g1 - g0)
+            inverse = inverted(R)
             certain = np.sqrt(estimates.pivot[part, 0])[own]  # of orthonormal columns, not of their products
-            left = complement(leverage, certain) if cov_type in ("HC2", "HC3") else None
+            left = np.ones(len(own))
+            levers: list[_Levers] = []
+            if cov_type in ("HC2", "HC3"):
+                left, levers = _complements(Q, own)
+                left[~(np.sqrt(left) * certain > ROUNDING / DOUBTFUL)] = np.nan
+            divisor = np.sqrt(left) if cov_type == "HC2" else left
+            numbers, groups = _numbered(own, None if clusters is None else clusters[rows])
+            pulls = _pulls(Q, inverse, estimates, part, own)
+            correction = np.sqrt(_correction(estimates, part, cov_type, groups))
             for q in range(t):
                 norm = estimates.resid_norm[part, q]
-                scores = side * _centred_residuals(problem, estimates, q, part, rows, own)
-                scores /= np.where(norm > 0, norm, 1.0)[own]
-                if left is not None:
-                    scores /= np.sqrt(left) if cov_type == "HC2" else left
-                groups = own
-                columns = [scores * column for column in Q]
-                if clusters is not None:
-                    columns, groups = _summed(columns, own, clusters[rows])
-                meat = _products(columns, groups, g1 - g0)
-                meat *= _correction(estimates, part, cov_type, groups)
-                factor = _product(inverse, _factor(meat))
+                unit = side / np.where(norm > 0, norm, 1.0)[own]
+                scores = unit * _centred_residuals(problem, estimates, q, part, rows, own)
+                doubt = ROUNDING * unit * slope_sizes(problem, estimates, q, rows, part, own)
+                for lever in levers:
+                    scores[lever.row] = -lever.sum(lever.cross * scores[lever.others])
+                    doubt[lever.row] = lever.sum(np.abs(lever.cross) * doubt[lever.others])
+                scores /= divisor
+                doubt = doubt / divisor + ROUNDING * np.abs(scores) / (np.sqrt(left) * certain)
+                sums = [_summed(scores * column, numbers) for column in Q]
+                _, meat = orthonormal(sums, groups, g1 - g0)  # R'R is the sum of products
+                factor = _product(inverse, meat.swapaxes(0, 1)) * correction
+                for pull, size in pulls:
+                    noise = np.abs(pull) * doubt + ROUNDING * size * np.abs(scores)
+                    change, noise = _summed(pull * scores, numbers), _summed(noise, numbers)
+                    lost = np.bincount(groups, noise * noise, g1 - g0)
+                    known = lost <= DOUBTFUL**2 * np.bincount(groups, change * change, g1 - g0)
+                    factor[..., ~(known | perfect[part, q])] = np.nan
                 out[part, q] = np.moveaxis(factor, -1, 0).reshape(g1 - g0, p * p)
 
     rows_each = piece_rows(problem.n_rows, threads, CHUNK_ROWS)
@@ -115,30 +128,10 @@ def add_sandwich(
     if clusters is not None and block.keep is not None:
         clusters = clusters[block.keep]
     factor = sandwich(block.problem, estimates, cov_type, progress, clusters, threads=threads)
-    factor[_is_noise(factor, estimates)] = np.nan
     fitted = np.isin(estimates.status, (Status.OK, Status.RANK_DEFICIENT, Status.NOT_CONVERGED))
     none = fitted & np.isnan(factor).any(axis=2)
     flags = estimates.flags | np.where(none, Flag.NO_ROBUST_ERRORS, 0).astype(np.uint8)
     return replace(estimates, sandwich=factor, flags=flags)
-
-
-def _is_noise(factor: FloatArray, estimates: Estimates) -> BoolArray:
-    """(g, t) whether an error is no more than rounding leaves of one that is 0.
-
-    So it is where the rows, or the clusters, that a coefficient depends on have scores that are 0
-    whatever the data: a row alone at its level, a predictor that is constant in each of two clusters.
-    """
-    g, t = estimates.status.shape
-    k, p = estimates.center.shape[2], estimates.params.shape[2]
-    with np.errstate(all="ignore"):
-        about = (estimates.wsum, estimates.norm, estimates.center)
-        wsum, norm, center = (np.broadcast_to(a, (g, t, *a.shape[2:])) for a in about)
-        errors, _ = sandwich_errors(factor, np.ones((g, t)), wsum, norm, center, p > k)
-        size = np.abs(estimates.level) * np.sqrt(estimates.wsum) + estimates.target_norm
-        noise = (NOISE + ROUNDING * size / estimates.resid_norm) / np.sqrt(estimates.nobs)
-        small = (errors <= noise[:, :, None] * estimates.root).any(axis=2)
-    perfect = (estimates.flags & Flag.PERFECT_FIT) > 0  # there errors are told to be noise anyway
-    return np.asarray(small & (estimates.resid_norm > 0) & ~perfect)
 
 
 def unit_design(
@@ -165,24 +158,31 @@ def unit_design(
 
 
 def orthonormal(columns: list[FloatArray], own: IntArray, g: int) -> tuple[list[FloatArray], FloatArray]:
-    """Q of the columns of each group, by modified Gram-Schmidt, and R^-1 (p, p, g).
+    """Q of the columns of each group, 0 for one that is 0, and R (p, p, g), by modified Gram-Schmidt.
 
     Golub and Van Loan, Matrix Computations, section 5.2.
     """
-    p = len(columns)
     Q: list[FloatArray] = []
-    inverse = np.zeros((p, p, g))
+    R = np.zeros((len(columns), len(columns), g))
     for j, column in enumerate(columns):
-        along = np.zeros((p, g))
         for i, unit in enumerate(Q):
-            along[i] = np.bincount(own, unit * column, minlength=g)
-            column = column - along[i][own] * unit
-        length = np.sqrt(np.bincount(own, column * column, minlength=g))
-        Q.append(column / length[own])
+            R[i, j] = np.bincount(own, unit * column, minlength=g)
+            column = column - R[i, j][own] * unit
+        R[j, j] = np.sqrt(np.bincount(own, column * column, minlength=g))
+        Q.append(column / np.where(R[j, j] == 0, 1.0, R[j, j])[own])
+    return Q, R
+
+
+def inverted(R: FloatArray) -> FloatArray:
+    """Inverses (p, p, g) of upper triangles; not finite where one is singular."""
+    inverse = np.zeros(R.shape)
+    for j in range(len(R)):
         for i in range(j):
-            inverse[i, j] = -sum((inverse[i, m] * along[m] for m in range(i, j)), np.zeros(g)) / length
-        inverse[j, j] = 1 / length
-    return Q, inverse
+            inverse[i, j] = (
+                -sum((inverse[i, m] * R[m, j] for m in range(i, j)), np.zeros(R.shape[2])) / R[j, j]
+            )
+        inverse[j, j] = 1 / R[j, j]
+    return inverse
 
 
 def _centred_residuals(
@@ -196,25 +196,72 @@ def _centred_residuals(
     return resid
 
 
-def _summed(
-    columns: list[FloatArray], own: IntArray, clusters: IntArray
-) -> tuple[list[FloatArray], IntArray]:
-    """Scores summed over the clusters of each group, and the groups of these."""
+class _Levers(NamedTuple):
+    """Rows of leverages near 1, one in each of some groups, and the rows beside them."""
+
+    row: IntArray  # (r,)
+    others: IntArray  # (n',)
+    place: IntArray  # (n',), in ``row``
+    cross: FloatArray  # (n',), q_i'q_j of row i and another
+    leverage: FloatArray  # (r,)
+
+    def sum(self, values: FloatArray) -> FloatArray:
+        """(r,) sums of values (n',) over the others, by leverage."""
+        return np.asarray(np.bincount(self.place, values, len(self.row)) / self.leverage)
+
+
+def _complements(Q: list[FloatArray], own: IntArray) -> tuple[FloatArray, list[_Levers]]:
+    """1 - leverage (n,), and rows of which it, and the residual, would be what is left of a difference.
+
+    The hat matrix H = QQ' is a projection, HH = H and Hr = 0: for row i, h (1 - h) is the sum of
+    squares of h_ij over the other rows, and h r_i is -sum h_ij r_j.
+    """
+    leverage = sum((u * u for u in Q), np.zeros(len(own)))
+    left = 1 - leverage
+    levers = []
+    near = np.flatnonzero(left < LEVER)
+    while len(near):
+        row = near[np.unique(own[near], return_index=True)[1]]  # the first of each group
+        near = np.setdiff1d(near, row)
+        place = np.full(own[-1] + 1, -1)
+        place[own[row]] = np.arange(len(row))
+        others = np.flatnonzero(place[own] >= 0)
+        others = others[row[place[own[others]]] != others]
+        at = place[own[others]]
+        cross = added(np.array([u[row[at]] * u[others] for u in Q]), 0)
+        levers.append(_Levers(row, others, at, cross, leverage[row]))
+        left[row] = levers[-1].sum(cross * cross)
+    return left, levers
+
+
+def _numbered(own: IntArray, clusters: IntArray | None) -> tuple[IntArray | None, IntArray]:
+    """Numbers (n,) of the clusters of all groups, and the group of each: by default, of each row."""
+    if clusters is None:
+        return None, own
     base = int(clusters.max(initial=0)) + 1
     numbers, uniques = pd.factorize(own * base + clusters)
-    sums: list[FloatArray] = [
-        np.bincount(numbers, column, minlength=len(uniques)).astype(np.float64, copy=False)
-        for column in columns
-    ]
-    return sums, np.asarray(uniques // base, dtype=np.int64)
+    return np.asarray(numbers, dtype=np.int64), np.asarray(uniques // base, dtype=np.int64)
 
 
-def _products(columns: list[FloatArray], own: IntArray, g: int) -> FloatArray:
-    """(p, p, g) sums of products of columns in each group."""
-    p = len(columns)
-    out = np.empty((p, p, g))
-    for i, j in _pairs(p):
-        out[i, j] = out[j, i] = np.bincount(own, columns[i] * columns[j], minlength=g)
+def _summed(values: FloatArray, numbers: IntArray | None) -> FloatArray:
+    return values if numbers is None else np.asarray(np.bincount(numbers, values), dtype=np.float64)
+
+
+def _pulls(
+    Q: list[FloatArray], inverse: FloatArray, estimates: Estimates, part: slice, own: IntArray
+) -> list[tuple[FloatArray, FloatArray]]:
+    """What each coefficient changes by with a row's residual (n,), and the size of the terms of that (n,)."""
+    p, k = len(Q), estimates.center.shape[2]
+    rows_of = inverse
+    if p > k:
+        far = estimates.center[part, 0] * np.sqrt(estimates.wsum[part]) / estimates.norm[part, 0]
+        rows_of = inverse.copy()
+        for j in range(k):
+            rows_of[0] -= far[:, j] * inverse[1 + j]
+    out = []
+    for i in range(p):
+        terms = np.array([rows_of[i, j][own] * Q[j] for j in range(i, p)])
+        out.append((added(terms, 0), added(np.abs(terms), 0)))
     return out
 
 
@@ -228,20 +275,9 @@ def _correction(estimates: Estimates, part: slice, cov_type: str, own: IntArray)
     return (n if cov_type == "HC1" else left) / left
 
 
-def _factor(A: FloatArray) -> FloatArray:
-    """Lower L (p, p, g) with L L' = A, which may be singular, as where there are few clusters."""
-    sizes = np.sqrt(A[range(len(A)), range(len(A))])
-    unit = 1 / np.where(sizes == 0, 1.0, sizes)
-    return cholesky(A * unit[:, None] * unit, smallest=SEMIDEFINITE, otherwise=0.0) * sizes[:, None]
-
-
 def _product(A: FloatArray, B: FloatArray) -> FloatArray:
     """Matrix products (p, p, g), without BLAS, whose bits depend on the processor."""
     out = np.zeros(A.shape)
     for j in range(len(A)):
         out += A[:, j, None] * B[None, j]
     return out
-
-
-def _pairs(p: int) -> Iterator[tuple[int, int]]:
-    return ((i, j) for i in range(p) for j in range(i + 1))

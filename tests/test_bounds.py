@@ -463,3 +463,23 @@ def test_a_minimum_on_a_bound_is_at_it_whatever_rounding_makes_of_it(
     if intercept:
         assert told["Intercept"].all()
     np.testing.assert_allclose(fit.df_resid["y"][told.index], 5, rtol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_a_freed_coefficient_is_not_stopped_by_the_bound_it_comes_from(backend):
+    X = [[0, 3, 2], [0, 3, 1], [2, 0, -1], [-1, 0, 3], [2, -1, 2]]
+    frame = pd.DataFrame(X, columns=list("abc"), dtype=float).assign(y=[1.0, 2, 1, -3, -3], g=0)
+    fit = gbreg.fit(frame, by="g", linear=list("abc"), targets=["y"], bounds=(0, 1), backend=backend)
+    np.testing.assert_allclose(fit.params["y"].iloc[0], [-11 / 6, 13 / 18, 1, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_a_solution_on_a_bound_is_at_it_in_any_order_of_the_rows(backend):
+    frame = pd.DataFrame({"a": [-1.0, 3, -3, 2], "b": [3.0, 2, 3, 3], "c": [0.0, -3, -1, -2], "g": 0})
+    frame["y"] = [10.0, 3, 10, 7]
+    call = {"by": "g", "linear": list("abc"), "targets": ["y"], "bounds": {"a": (0, None), "c": (-0.3, 1.5)}}
+    for order in ([0, 1, 2, 3], [0, 2, 1, 3], [3, 2, 1, 0]):
+        fit = gbreg.fit(frame.iloc[order], **call, backend=backend)
+        assert fit.params["y", "c"].tolist() == [1.5]
+        assert fit.df_resid["y"].tolist() == [2]
+        np.testing.assert_allclose(fit.scale["y"], 0.75, rtol=1e-12)

@@ -162,3 +162,13 @@ def test_a_stored_fit_has_the_same_groups(tmp_path):
     pd.testing.assert_frame_equal(stored.compare(large).reset_index(drop=True), want, check_exact=True)
     with pytest.raises(SpecError, match="6 and 4 keys, 4 in common"):
         small.compare(frame[10:].gbreg.fit(linear=["x", "z"], **call))
+
+
+def test_a_predictor_that_was_changed_between_the_fits_is_refused(backend: str) -> None:
+    small = fitted(["x"], backend)
+    with pytest.raises(SpecError, match="the values of 'x' differ"):
+        small.compare(fitted(["x", "z"], backend, FRAME.assign(x=np.exp(FRAME["x"]))))
+    whole = FRAME.assign(x=np.arange(len(FRAME)) % 7)
+    moved = whole.assign(x=whole["x"] + 1)
+    with pytest.raises(SpecError, match="the values of 'x' differ"):
+        fitted(["x"], backend, whole).compare(fitted(["x", "z"], backend, moved))

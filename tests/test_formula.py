@@ -557,3 +557,15 @@ def test_frames_without_rows_have_the_terms_of_their_categories() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert fit("t ~ x + z | g", frame[:0]).terms == fit("t ~ x + z | g", frame).terms
+
+
+def test_a_column_called_one_is_not_taken_for_the_constant() -> None:
+    frame = pd.DataFrame({"g": 0, "1": np.arange(6.0), "y": np.arange(6.0) ** 2})
+    with pytest.raises(gbreg.SpecError, match="a column called 1 would be the constant; use linear="):
+        gbreg.fit(frame, "y ~ 0 + `1` | g", backend="numpy")
+
+
+def test_a_formula_may_not_use_the_index() -> None:
+    frame = pd.DataFrame({"g": np.repeat([0, 1], 6), "x": np.arange(12.0), "y": np.arange(12.0) ** 2})
+    with pytest.raises(gbreg.SpecError, match="depends on other rows"):
+        gbreg.fit(frame, "y ~ I(x * x.index) | g", backend="numpy")

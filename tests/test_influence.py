@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from mpmath import mp
+from scipy.special import stdtrit
 from statsmodels.stats.stattools import durbin_watson
 
 from gbreg.errors import GbregWarning, SpecError
@@ -145,6 +147,58 @@ def test_weights_that_depend_on_other_rows_are_asked_for():
         fit = frame.gbreg.fit(**{**CALL, "weights": weights})
         with pytest.raises(SpecError, match="which are not kept; give weights="):
             fit.predict(frame.iloc[:5], interval="prediction")
+
+
+@pytest.mark.parametrize("apart", [1e-1, 1e-2, 1e-4])
+def test_leverages_where_small_pivots_multiply(apart, backend):
+    """Each predictor has a part of its own, but a combination has the product of two of them only."""
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame({"g": 0, "a": rng.normal(size=12), "y": rng.normal(size=12)})
+    own = rng.normal(size=12)
+    frame["b"] = frame["a"] + apart * own
+    frame["c"] = own + apart * rng.normal(size=12)
+    fit = frame.gbreg.fit(by="g", linear=list("abc"), targets=["y"], backend=backend)
+    got = fit.augment(frame)
+    bounds = fit.predict(frame, interval="confidence")["y"]
+    with mp.workdps(60):
+        X = mp.matrix([[1.0, *row] for row in frame[list("abc")].to_numpy().tolist()])
+        A = (X.T * X) ** -1
+        want = np.array([float((X[i, :] * A * X[i, :].T)[0]) for i in range(12)])
+    half = stdtrit(8, 0.975) * np.sqrt(want) * np.sqrt(fit.scale["y"][0])
+    if apart < 1e-3:
+        assert got[[f"y_{name}" for name in ADDED]].isna().all(axis=None)
+        assert bounds["lower"].isna().all()
+    else:
+        np.testing.assert_allclose(got["y_leverage"], want, rtol=2e-16 / apart**4 + 1e-12)
+        np.testing.assert_allclose(bounds["upper"] - bounds["fitted"], half, rtol=2e-16 / apart**4 + 1e-12)
+
+
+def test_standardised_rounding_is_none(backend):
+    """Residuals may be right as a sum, and of single rows only what rounding of their values leaves."""
+    rng = np.random.default_rng(9)
+    frame = pd.DataFrame(rng.normal(size=(1_200, 3)), columns=["x", "z", "w"]).assign(
+        g=np.arange(1_200) // 12
+    )
+    frame["w"] = frame["w"] ** 2
+    noise = 10.0 ** -(np.arange(1_200) // 12 % 16) * rng.normal(size=1_200)
+    frame["y"] = 1 + frame["x"] + noise
+    frame["v"] = noise  # the residuals are the same
+    added = frame.gbreg.fit(**CALL, backend=backend).augment(frame)
+    small = np.arange(1_200) // 12 % 16
+    for name in ("std_resid", "cooks_distance"):
+        y, v = added[f"y_{name}"], added[f"v_{name}"]
+        assert v.notna().all()
+        assert y[small <= 10].notna().all()
+        assert y[small >= 14].isna().mean() > 0.5
+        np.testing.assert_allclose(y, v.where(y.notna()), rtol=2e-2, atol=5e-3)
+
+
+@pytest.mark.parametrize("power", [-535, -300, 300, 515])
+def test_durbin_watson_has_no_unit(power):
+    frame = make_frame()
+    want = frame.gbreg.fit(**CALL).durbin_watson(frame)
+    frame[["y", "v"]] *= 2.0**power
+    pd.testing.assert_frame_equal(frame.gbreg.fit(**CALL).durbin_watson(frame), want, rtol=1e-12)
 
 
 def test_rows_of_infinite_weight_took_no_part(backend):

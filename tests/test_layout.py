@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from thorough import examples
 
+from gbreg import SpecError
 from gbreg.columns import Numbers
 from gbreg.layout import GroupLayout, exact_difference, gather, make_layout
 from gbreg.problem import Problem
@@ -215,3 +216,19 @@ def test_nanosecond_steps_survive() -> None:
     problem, origins, _ = gather(layout_of([0, 1, 0, 1]), [Numbers(stamps)], [Numbers(np.arange(4.0))], None)
     assert problem.X.tolist() == [[0.0, 2.0, 0.0, 2.0]]
     assert origins[0].tolist() == [1_700_000_000_000_000_000, 1_700_000_000_000_000_001]
+
+
+@pytest.mark.parametrize(
+    "columns", [range(3), pd.MultiIndex.from_tuples([("k", ""), ("s", "x"), ("s", "y")])]
+)
+def test_other_keys_are_seen_whatever_the_columns_are_called(columns):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(12, 3)))
+    frame[0] = np.repeat([1, 2], 6)
+    frame.columns = columns
+    key, x, y = frame.columns
+    layout = frame.gbreg.group(by=[key])
+    other = frame.copy()
+    other[key] = frame[key].to_numpy()[::-1].copy()
+    with pytest.raises(SpecError, match="layout"):
+        other.gbreg.fit(by=layout, linear=[x], targets=[y], backend="numpy")

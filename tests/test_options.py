@@ -32,6 +32,8 @@ from gbreg import (
 )
 from gbreg.accessor import GbregAccessor
 from gbreg.backends import Progress
+from gbreg.backends._loky import LokyBackend
+from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._numpy import NumpyBackend
 from gbreg.estimates import Estimates
 from gbreg.problem import FitOptions, Problem
@@ -992,3 +994,10 @@ def test_the_same_letters_in_another_case_are_nearest() -> None:
     frame = pd.DataFrame({"g": [0, 1], "mkt_a": 1.0, "mkt_b": 2.0, "y": 3.0})
     with pytest.raises(gbreg.ColumnError, match="'mkt_A'; did you mean 'mkt_a'"):
         gbreg.fit(frame, by="g", linear=["mkt_A"], targets=["y"], backend="numpy")
+
+
+@pytest.mark.parametrize("n_jobs", [0, -5, 2.5, "2", True])
+def test_instances_of_backends_check_their_jobs(n_jobs: Any) -> None:
+    for kind in (NumbaBackend, NumpyBackend, LokyBackend):
+        with pytest.raises(SpecError, match="n_jobs must be a positive integer"):
+            kind(n_jobs)

@@ -229,7 +229,7 @@ def exact_errors(rows: pd.DataFrame, cov_type: str) -> list[float]:
         for i in range(len(w)):
             row = X[i, :].T
             near = 1 - w[i] * (row.T * A * row)[0]
-            score = w[i] * resid[i] / (near if cov_type == "HC3" else 1)
+            score = w[i] * resid[i] / {"HC0": 1, "HC2": mp.sqrt(near), "HC3": near}[cov_type]
             meat += score**2 * (row * row.T)
         made = A * meat * A
         return [float(mp.sqrt(made[i, i])) for i in range(3)]
@@ -255,6 +255,49 @@ def test_a_target_far_from_zero_costs_no_digits(cov_type, level):
     frame["y"] = level + np.round(4 * frame["x"] + 2 * rng.normal(size=25))
     fit = frame.gbreg.fit(by="g", linear=["x", "z"], targets=["y"], weights="w", cov_type=cov_type)
     np.testing.assert_allclose(fit.bse["y"].iloc[0], exact_errors(frame, cov_type), rtol=1e-12)
+
+
+@pytest.mark.parametrize("cov_type", ["HC0", "HC3"])
+def test_errors_that_rounding_would_make_are_none(cov_type, backend):
+    """Residuals lose digits as they get small beside the terms that they are left of."""
+    rng = np.random.default_rng(6)
+    sizes = 10.0 ** -np.arange(15)
+    parts = [pd.DataFrame(rng.normal(size=(9, 2)), columns=["x", "z"]).assign(g=size) for size in sizes]
+    frame = pd.concat(parts, ignore_index=True).assign(w=1.0)
+    frame.loc[::9, "x"] *= 1e4  # a row of a leverage near 1
+    frame["y"] = 1 + 2 * frame["x"] - 3 * frame["z"] + frame["g"] * rng.normal(size=len(frame))
+    fit = frame.gbreg.fit(by="g", linear=["x", "z"], targets=["y"], cov_type=cov_type, backend=backend)
+    none = fit.flags["y"]["no_robust_errors"]
+    told = none | fit.flags["y"]["perfect_fit"]
+    assert none.any()
+    assert told[fit.keys < 1e-11].all()
+    assert not told[fit.keys > 1e-3].any()
+    assert fit.bse[none].isna().all(axis=None)
+    for g, errors in fit.bse["y"][~told].iterrows():
+        np.testing.assert_allclose(errors, exact_errors(frame[frame["g"] == g], cov_type), rtol=1e-5)
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+@pytest.mark.parametrize("far", [1e2, 1e4, 1e6])
+def test_a_row_of_a_leverage_near_1_costs_few_digits(far, cov_type, backend):
+    """1 - leverage is down to 1e-10, and this row's residual as much less than the others'."""
+    frame = pd.DataFrame({"g": 0, "x": [1.0, 2, 4, 5, 7, 8, 11, 12, 14, far], "w": 1.0})
+    frame["z"] = [0.0, 1, 0, 2, 1, 3, 0, 1, 2, far / 3]  # no combination leaves the far row out
+    frame["y"] = [3.0, 1, 4, 1, 5, 9, 2, 6, 5, far / 2]
+    fit = frame.gbreg.fit(by="g", linear=["x", "z"], targets=["y"], cov_type=cov_type, backend=backend)
+    np.testing.assert_allclose(fit.bse["y"].iloc[0], exact_errors(frame, cov_type), rtol=1e-9)
+
+
+def test_intervals_where_a_row_speaks_for_itself_alone(backend):
+    """There HC0 has an error that is far less than those of the coefficients, or none."""
+    frame = pd.DataFrame({"x": [0.0, 1, 2, 3, 4, 1e7], "z": [0.0, 1, 0, 2, 1, -3], "w": 1.0, "g": 0})
+    frame["y"] = [1.0, 3, 2, 5, 4, 7]
+    fit = frame.gbreg.fit(by="g", linear=["x", "z"], targets=["y"], cov_type="HC0", backend=backend)
+    got = fit.predict(frame, interval="confidence")["y"]
+    half = (got["upper"] - got["lower"]) / 2
+    for i, row in frame.iterrows():  # the error of a fitted value is that of the constant about its row
+        about = frame.assign(x=frame["x"] - row["x"], z=frame["z"] - row["z"])
+        np.testing.assert_allclose(half[i], 1.959963984540054 * exact_errors(about, "HC0")[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -48,6 +48,13 @@ _WHERE = {
 }
 
 
+def check_jobs(n_jobs: int | None) -> None:
+    """Raise SpecError if that is no number of jobs."""
+    number = isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool)
+    if n_jobs is not None and (not number or (n_jobs < 1 and n_jobs != -1)):
+        raise SpecError(f"n_jobs must be a positive integer, -1 (all cores) or None, got {n_jobs!r}")
+
+
 def get_backend(backend: str | Backend, n_jobs: int | None = None) -> Backend:
     """The backend of that name with that many jobs, or the instance itself.
 
@@ -59,10 +66,7 @@ def get_backend(backend: str | Backend, n_jobs: int | None = None) -> Backend:
     MissingExtraError
         The backend's package is not installed.
     """
-    if n_jobs is not None and (
-        isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral) or (n_jobs < 1 and n_jobs != -1)
-    ):
-        raise SpecError(f"n_jobs must be a positive integer, -1 (all cores) or None, got {n_jobs!r}")
+    check_jobs(n_jobs)
     if not isinstance(backend, str):
         if isinstance(backend, type) or not isinstance(backend, Backend):
             raise SpecError(f"backend must be one of {sorted(_WHERE)} or a Backend instance, got {backend!r}")

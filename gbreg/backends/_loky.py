@@ -19,7 +19,7 @@ from joblib.externals.loky import reusable_executor
 from joblib.externals.loky.backend.utils import kill_process_tree
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from gbreg.backends import Progress
+from gbreg.backends import Progress, check_jobs
 from gbreg.backends._numba import NumbaBackend
 from gbreg.backends._ranges import cores
 from gbreg.backends._rowops import CompiledRows
@@ -59,6 +59,7 @@ class LokyBackend:
     name = "loky"
 
     def __init__(self, n_jobs: int | None = None) -> None:
+        check_jobs(n_jobs)
         self.n_jobs = -1 if n_jobs is None else n_jobs
         self.rows = CompiledRows(n_jobs=1, keep=True)  # no threads, which are not wanted here
 

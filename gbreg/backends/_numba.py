@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gbreg import extended_kernels, fast_kernels, kernels, quantile_kernels, reweight_kernels
-from gbreg.backends import Progress
+from gbreg.backends import Progress, check_jobs
 from gbreg.backends._long import extend_long_group, fit_long_group
 from gbreg.backends._packed import (
     LONG_EXTENDED_ROWS,
@@ -82,6 +82,7 @@ class NumbaBackend:
     reads_once = True
 
     def __init__(self, n_jobs: int | None = None) -> None:
+        check_jobs(n_jobs)
         self.n_jobs = n_jobs
         self.rows = CompiledRows(n_jobs)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gbreg import doubledouble as dd
-from gbreg.backends import Progress
+from gbreg.backends import Progress, check_jobs
 from gbreg.backends._numpy_common import correlations, settle
 from gbreg.backends._numpy_extended import fit_extended
 from gbreg.backends._ranges import cores, map_ranges
@@ -46,6 +46,7 @@ class NumpyBackend:
     name = "numpy"
 
     def __init__(self, n_jobs: int | None = None) -> None:
+        check_jobs(n_jobs)
         self.n_jobs = n_jobs
 
     def __repr__(self) -> str:
