@@ -208,7 +208,9 @@ def materialise(spec: Any, inputs: pd.DataFrame) -> tuple[Any, dict[str, NDArray
     from formulaic.errors import DataMismatchWarning
     from formulaic.materializers import PandasMaterializer
 
-    maker = PandasMaterializer(inputs, context={})  # nothing but the columns and formulaic's functions
+    maker = PandasMaterializer(
+        _with_levels(spec, inputs), context={}
+    )  # nothing but the columns and formulaic's functions
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataMismatchWarning)  # unknown levels: NaN, below
         _quiet_of_pandas()
@@ -227,6 +229,19 @@ def materialise(spec: Any, inputs: pd.DataFrame) -> tuple[Any, dict[str, NDArray
             values = matrix[name].to_numpy()
             made[name] = np.where(np.logical_or.reduce(gaps), np.nan, values) if gaps else values
     return spec, made
+
+
+def _with_levels(spec: Any, inputs: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as objects in columns of which levels were learned: formulaic would take them as they are."""
+    state = getattr(spec, "encoder_state", {})
+    learned = [name for name in (_categories(spec) if state else ()) if name in inputs.columns]
+    changed = {
+        name: inputs[name].astype(object)
+        for name in learned
+        if inputs[name].dtype == np.float64
+        or (inputs[name].dtype == np.bool_ and not set(state[name][1].get("categories", ())) <= {False, True})
+    }
+    return inputs.assign(**changed)
 
 
 def _quiet_of_pandas() -> None:

@@ -483,3 +483,16 @@ def test_a_solution_on_a_bound_is_at_it_in_any_order_of_the_rows(backend):
         assert fit.params["y", "c"].tolist() == [1.5]
         assert fit.df_resid["y"].tolist() == [2]
         np.testing.assert_allclose(fit.scale["y"], 0.75, rtol=1e-12)
+
+
+@pytest.mark.parametrize("ridge", [None, 1e-3])
+def test_an_intercept_within_rounding_of_a_bound_beyond_2_53_is_at_it(ridge: float | None) -> None:
+    noise = np.array([30, -10, 5, 7, -40, 3, 9, -12, 8])
+    frame = pd.DataFrame({"g": 0, "x": np.arange(-4.0, 5.0)})
+    frame["y"] = 2**60 + 512 + 1000 * np.arange(-4, 5) + noise  # 512 is 2**-51 of it
+    bounds = {"Intercept": (2.0**60, None)}
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "bounds": bounds, "ridge": ridge}
+    fit = gbreg.fit(frame, **call, backend="numpy")
+    assert fit.params[("y", "Intercept")].tolist() == [2.0**60]
+    assert fit.at_bound["y"].to_numpy().tolist() == [[True, False]]
+    assert fit.df_resid["y"].iloc[0] == pytest.approx(8, abs=1e-4)

@@ -517,3 +517,10 @@ def test_series_that_lack_rows(backend: str) -> None:
         gbreg.WeightsError, match=r"3 rows with a key are not, first nan.*; a Series is aligned"
     ):
         gbreg.fit(frame, **{**call, "weights": frame["x"].abs().iloc[3:]})
+
+
+def test_only_weights_that_alignment_lost_are_said_to_be_aligned() -> None:
+    frame = pd.DataFrame({"g": 0, "x": [1.0, 2, 4], "y": [1.0, 3, 2]})
+    weights = pd.Series([1.0, -1.0, 1.0])
+    with pytest.raises(gbreg.WeightsError, match=r"set them to 0 to leave rows out$"):
+        gbreg.fit(frame, by="g", linear=["x"], targets=["y"], weights=weights, backend="numpy")

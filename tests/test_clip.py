@@ -226,3 +226,15 @@ def test_rounding_is_no_scale(backend):
     assert (kept[on_line] == 9).all()
     assert set(kept) <= {5, 6, 7, 8, 9}
     assert not (fit.clipped(frame)["y"] & ~line["off"]).any()
+
+
+def test_no_errors_beside_a_clip_that_did_not_converge_are_flagged() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"g": np.repeat([0, 1], 40), "x": np.tile(np.arange(40) / 40, 2)})
+    frame["y"], frame["c"] = rng.standard_t(1, size=80), np.r_[np.zeros(40), np.arange(40)]
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "clip": 2, "clip_iterations": 1}
+    with pytest.warns(gbreg.GbregWarning, match="not_converged"):
+        fit = gbreg.fit(frame, **call, cov_type="cluster", groups="c", backend="numpy")
+    assert fit.status.loc[0, "y"] == "not_converged"
+    assert fit.bse.loc[0].isna().all()  # one cluster
+    assert fit.flags["y"]["no_robust_errors"][0]

@@ -12,10 +12,12 @@ from fractions import Fraction
 
 import mpmath
 import numpy as np
+import pandas as pd
 import pytest
 from oracle import Answer, real, root, weighted_least_squares
 from test_agreement import fit, problem_of
 
+import gbreg
 from gbreg.estimates import Estimates
 from gbreg.problem import FitOptions, Flag, Status
 
@@ -270,3 +272,14 @@ def test_a_long_group_is_refused_or_right():
         est = fit("numba", problem_of([(x[None], y[None], weights)]), FitOptions(min_nobs=2, mad=False))
         assert est.status[0, 0] == status
         assert np.isnan(est.params).all() == np.isnan(est.root).all() == (status == Status.OVERFLOW)
+
+
+def test_an_error_below_the_normal_numbers_is_nan_beside_good_coefficients() -> None:
+    u = np.arange(8.0)
+    noise = 1e-299 * np.random.default_rng(0).normal(size=8)
+    frame = pd.DataFrame({"g": 0, "x": 1e10 * u, "y": 1e-290 * u + noise})
+    fit = gbreg.fit(frame, by="g", linear=["x"], targets=["y"], backend="numpy")
+    assert fit.status["y"].tolist() == ["ok"]
+    np.testing.assert_allclose(fit.params[("y", "x")], 1e-300, rtol=1e-8)
+    for table in (fit.bse, fit.tvalues, fit.pvalues):
+        assert table["y"].isna().to_numpy().tolist() == [[False, True]]

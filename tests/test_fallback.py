@@ -547,3 +547,16 @@ def test_progress_ends_full(capfd: pytest.CaptureFixture[str]) -> None:
     assert "100%" in last
     total = f"{4 * len(frame) / 1000:.2f}k"
     assert f"{total}/{total}" in last
+
+
+@pytest.mark.filterwarnings("ignore::gbreg.GbregWarning")
+def test_rows_that_a_parent_speaks_for_have_no_standardised_residual_of_their_group() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"s": 0, "r": np.repeat(np.arange(60), 12), "x": rng.normal(size=720)})
+    frame["y"] = rng.standard_t(2, size=720)
+    call = {"linear": ["x"], "targets": ["y"], "loss": "huber", "maxiter": 20, "fallback": [["s"]]}
+    fit = gbreg.fit(frame, by=["s", "r"], **call, backend="numpy")
+    made = fit.augment(frame)
+    served = made["y_source"] == "s"  # their own fits have not converged
+    assert 0 < served.sum() < len(frame)
+    pd.testing.assert_series_equal(made["y_std_resid"].isna(), served, check_names=False)

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -569,3 +570,21 @@ def test_a_formula_may_not_use_the_index() -> None:
     frame = pd.DataFrame({"g": np.repeat([0, 1], 6), "x": np.arange(12.0), "y": np.arange(12.0) ** 2})
     with pytest.raises(gbreg.SpecError, match="depends on other rows"):
         gbreg.fit(frame, "y ~ I(x * x.index) | g", backend="numpy")
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64", "bool"])
+def test_numbers_are_no_levels_of_text(dtype: str) -> None:
+    """A plate "01" that was read from a file as 1 would be counted as often as its number."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"g": 0, "plate": np.tile(["01", "02", "03"], 20), "dose": rng.uniform(size=60)})
+    frame["y"] = frame["plate"].map({"01": 0.0, "02": 10.0, "03": 20.0}) + frame["dose"]
+    fit = gbreg.fit(frame, "y ~ dose + plate | g", backend="numpy")
+    np.testing.assert_allclose(fit.predict(frame)["y"], frame["y"])
+    assert fit.predict(frame.assign(plate=frame["plate"].astype("int64").astype(dtype)))["y"].isna().all()
+
+
+def test_decimals_are_numbers_held_as_objects_and_no_categories() -> None:
+    frame = pd.DataFrame({"g": np.repeat([0, 1], 6), "y": np.arange(12.0) ** 2})
+    frame["d"] = [Decimal(i % 3) for i in range(12)]
+    with pytest.raises(gbreg.DTypeError, match="'d' in linear= has dtype object"):
+        gbreg.fit(frame, "y ~ d | g", backend="numpy")

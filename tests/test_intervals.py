@@ -231,3 +231,13 @@ def test_wrong_intervals_and_weights() -> None:
             fit.predict(frame, interval="prediction", weights=weights)
     with pytest.raises(SpecError, match='need weights_type="analytic"'):
         fitted("counts").predict(frame, interval="prediction", weights="n")
+
+
+def test_rows_whose_own_weight_is_no_number_have_no_prediction_interval() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"g": 0, "x": np.arange(8.0), "y": rng.normal(size=8), "w": np.arange(8.0) + 1})
+    fit = gbreg.fit(frame, by="g", linear=["x"], targets=["y"], weights="w", backend="numpy")
+    new = frame.assign(w=[1.0, 2.0, 0.0, -1.0, np.nan, np.inf, 1.0, 1.0])
+    got = fit.predict(new, interval="prediction")["y"]
+    assert got["fitted"].notna().all()
+    assert got["lower"].isna().tolist() == [False] * 2 + [True] * 4 + [False] * 2

@@ -468,3 +468,12 @@ def test_mad_is_nan_when_not_asked_for():
     got = NumbaBackend(1).fit(problem, FitOptions(min_nobs=2, mad=False), no_progress)
     assert np.isnan(got.mad).all()
     assert math.isfinite(got.params[0, 0, 0])
+
+
+def test_a_product_of_weights_that_has_lost_digits_is_not_used() -> None:
+    """1e-320 on the way: back in range it has three digits."""
+    w = np.array([1.3e-160, 1.7e-160, 1e107, 2e107, 3e107, 4.0, 1.5])
+    X, Y = np.arange(7.0)[None] ** 2, np.random.default_rng(0).normal(size=(1, 7))
+    problem = Problem.from_columns(X, Y, w, np.array([0, 7]))
+    got = NumbaBackend(1).fit(problem, FitOptions(min_nobs=2), lambda rows: None)
+    np.testing.assert_allclose(got.log_wsum[0, 0], np.log(w).sum(), rtol=1e-13)

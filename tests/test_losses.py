@@ -815,3 +815,11 @@ def test_a_scale_of_0_is_no_fit_where_a_direction_is_left(backend):
     assert (through == 3).sum() > 10
     assert set(through[fit.status["y"] == "ok"]) == {0, 4}
     assert fit.bse["y"][through > 0].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("loss", ["huber", "bisquare", "absolute"])
+def test_what_glance_has_of_another_loss(loss: str) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"g": np.repeat([0, 1], 20), "x": rng.normal(size=40), "y": rng.normal(size=40)})
+    fit = gbreg.fit(frame, by="g", linear=["x"], targets=["y"], loss=loss, backend="numpy")
+    assert list(fit.glance()) == ["g", "target", "nobs", "df_resid", "sigma", "rms", "mad", "status"]

@@ -1045,3 +1045,14 @@ def test_weights_of_rows_of_a_fit_that_has_none_are_refused(method: str) -> None
     with pytest.raises(gbreg.SpecError, match=r"^weights= was given, and the fit has none"):
         getattr(fit, method)(FRAME, weights="w")
     getattr(fit, method)(FRAME)
+
+
+def test_formulas_do_not_take_columns_of_the_fit_for_its_numbers() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.uniform(1, 2, size=(20, 3)), columns=["x", "y", "y_rms"]).assign(g=0)
+    call = {"by": "g", "linear": ["x"], "backend": "numpy"}
+    for more in ({"targets": ["y", "y_rms"]}, {"targets": ["y"], "weights": "y_rms"}):
+        fit = gbreg.fit(frame, **call, **more)
+        with pytest.raises(gbreg.SpecError, match=r"called .'y_rms'.*give a suffix="):
+            fit.formulas()
+        assert "y_rms_fit" in fit.formulas("_fit")["y"]["pull"]

@@ -422,3 +422,11 @@ def test_flags_go_with_the_numbers() -> None:
         flags.append(fit.flags["y"].iloc[0].tolist())
     assert flags[0] == flags[1]
     assert not fit.flags["y"]["perfect_fit"].any()
+
+
+@pytest.mark.parametrize("bounds", [None, (0, 9)])
+def test_a_saturated_group_is_no_perfect_fit(bounds: tuple[int, int] | None) -> None:
+    frame = pd.DataFrame({"g": [0, 0, 1, 1, 1], "x": [1.0, 2, 1, 2, 4], "y": [1.0, 3, 2, 5, 4]})
+    fit = gbreg.fit(frame, by="g", linear=["x"], targets=["y"], ridge=1e-30, bounds=bounds, backend="numpy")
+    assert fit.status["y"].tolist() == ["saturated", "ok"]
+    assert not fit.flags["y"]["perfect_fit"].any()

@@ -472,3 +472,12 @@ def test_leverages_near_one_of_nearly_dependent_predictors_are_not_noise(interce
     assert len(sizes) > 0.6 * len(frame)
     np.testing.assert_allclose(sizes, 1, rtol=3e-4)  # leverages are right to 2**-53 / (1 - R2) or so
     assert added["y_leverage"].max() <= 1
+
+
+def test_the_first_row_without_a_cluster_is_the_first_of_the_frame() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"g": [1, 0] * 10, "x": rng.normal(size=20), "y": rng.normal(size=20)})
+    clusters = np.where(np.arange(20) < 14, np.arange(20) // 2, np.nan)  # of group 0 first 15, of 1 first 14
+    call = {"by": "g", "linear": ["x"], "targets": ["y"], "cov_type": "cluster", "groups": clusters}
+    with pytest.raises(gbreg.MissingDataError, match="no cluster for 6 rows that take part, first at 14;"):
+        gbreg.fit(frame, **call, backend="numpy")

@@ -423,3 +423,28 @@ def test_without_pyarrow_the_message_says_what_to_install(
         fit.to_parquet(tmp_path / "fit.parquet")
     with pytest.raises(gbreg.MissingExtraError, match="pip install pyarrow"):
         gbreg.read_parquet(tmp_path / "fit.parquet")
+
+
+def test_rows_without_key_are_stored(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"g": ["a", "a", "a", None, "b", "b", "b", None], "x": [1.0, 2, 4, 0, 1, 2, 5, 3]})
+    frame["y"] = frame["x"] ** 2
+    fit = gbreg.fit(frame, by="g", linear=["x"], targets=["y"], backend="numpy")
+    fit.to_parquet(tmp_path / "fit.parquet")
+    back = gbreg.read_parquet(tmp_path / "fit.parquet")
+    assert fit.accounting()["without_key"].tolist() == [2]
+    pd.testing.assert_frame_equal(back.accounting(), fit.accounting())
+
+
+@pytest.mark.filterwarnings("ignore::gbreg.GbregWarning")
+@pytest.mark.parametrize("dropna", [True, False])
+def test_whether_parents_take_missing_keys_is_stored(dropna: bool, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": ["u", "v", None, "w"] * 8, "b": np.repeat(["p", "q"], 16)})
+    frame = frame.assign(x=np.arange(32.0) % 7, y=np.sqrt(np.arange(32.0)))
+    call = {"linear": ["x"], "targets": ["y"], "fallback": "parent", "dropna": dropna, "min_nobs": 5}
+    fit = gbreg.fit(frame, by=["b", "a"], **call, backend="numpy")
+    fit.to_parquet(tmp_path / "fit.parquet")
+    back = gbreg.read_parquet(tmp_path / "fit.parquet")
+    got = back.predict(frame, by=["b", "a"], source=True)
+    pd.testing.assert_frame_equal(got, fit.predict(frame, by=["b", "a"], source=True))
+    gone = got[("y", "source")][frame["a"].isna()]
+    assert (gone == ("none" if dropna else "b")).all()
