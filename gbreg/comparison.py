@@ -95,13 +95,13 @@ def _check_same_rows(small: Diagnostics, large: Diagnostics) -> None:
     advice = "fit both on the same rows, with where= for instance"
     _raise_where(few.nobs != many.nobs, small, f"nobs differ; {advice}")
     _raise_where(_differ(few.shared("wsum"), many.shared("wsum")), small, "the sums of the weights differ")
-    if small.spec.options.intercept == large.spec.options.intercept:
+    alike = small.spec.options.intercept == large.spec.options.intercept
+    if alike:
         norms = small.estimates.target_norm, large.estimates.target_norm
         _raise_where(_differ(*norms), small, f"the values of the target differ; {advice}")
     lengths = _target_length(small), _target_length(large)
     _raise_where(_differ(*lengths), small, f"the values of the target differ; {advice}")
-    alike = small.spec.options.intercept == large.spec.options.intercept
-    for name in set(small.predictors) & set(large.predictors):
+    for name in (name for name in small.predictors if name in large.predictors):
         (mean, spread), (other, other_spread) = _moments(small, name), _moments(large, name)
         size, other_size = np.hypot(mean, spread), np.hypot(other, other_spread)
         differ = _differ(size, other_size)

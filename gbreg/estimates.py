@@ -185,15 +185,23 @@ def residuals(
 
     Deviations from the place of the level lose no digits. A dropped predictor counts as 0.
     """
-    k = problem.n_predictors
     Z = problem.Z[rows]
+    resid: FloatArray = Z[:, problem.n_predictors + q] - estimates.level[groups, q].take(own)
+    for term in _slope_terms(Z, estimates, q, groups, own):
+        resid -= term
+    return resid
+
+
+def _slope_terms(
+    Z: FloatArray, estimates: Estimates, q: int, groups: Any, own: IntArray
+) -> Iterator[FloatArray]:
+    """(n,) what each predictor adds to the level of target q in rows of a problem."""
+    k = estimates.center.shape[2]
     slopes = estimates.params[groups, q, estimates.params.shape[2] - k :]
     slopes = np.where(estimates.dropped[groups, 0], 0.0, slopes).T.copy()
     places = estimates.place(q)[groups].T.copy()
-    resid: FloatArray = Z[:, k + q] - estimates.level[groups, q].take(own)
     for j in range(k):
-        resid -= slopes[j].take(own) * (Z[:, j] - places[j].take(own))
-    return resid
+        yield slopes[j].take(own) * (Z[:, j] - places[j].take(own))
 
 
 def term_sizes(
@@ -208,14 +216,10 @@ def slope_sizes(
     problem: Problem, estimates: Estimates, q: int, rows: Any, groups: Any, own: IntArray
 ) -> FloatArray:
     """(n,) `term_sizes` without that of the level."""
-    k = problem.n_predictors
-    slopes = estimates.params[groups, q, estimates.params.shape[2] - k :]
-    slopes = np.where(estimates.dropped[groups, 0], 0.0, slopes).T.copy()
-    places = estimates.place(q)[groups].T.copy()
-    terms = np.zeros(len(own))
-    for j in range(k):
-        terms += np.abs(slopes[j].take(own) * (problem.Z[rows, j] - places[j].take(own)))
-    return terms
+    total = np.zeros(len(own))
+    for term in _slope_terms(problem.Z[rows], estimates, q, groups, own):
+        total += np.abs(term)
+    return total
 
 
 def mean_term_sizes(

@@ -74,11 +74,12 @@ class FitRows:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """`influence.influence` of rows (t, n) with these roots of weights, NaN for those of none."""
         e = self.fit.estimates
-        errors = unit_errors(self.fit, self.X, self.groups)[e.pattern]
+        factors = fit_factors(e)
+        errors = unit_errors(self.fit, factors, self.X, self.groups)[e.pattern]
         with np.errstate(all="ignore"):
             reach = np.abs(e.center) * np.sqrt(e.wsum)[..., None] / np.where(e.dropped, np.inf, e.norm)
             reach = np.fmax.reduce(reach, axis=2, initial=1.0)  # the mean that deviations are from is rounded
-            doubt = [quadratic.inverse_size(G) * reach[:, m] for m, G in enumerate(fit_factors(e))]
+            doubt = [quadratic.inverse_size(G) * reach[:, m] for m, G in enumerate(factors)]
             certain = 1 / np.array(doubt)[e.pattern]
             return influence.influence(
                 side * resid,
@@ -140,7 +141,8 @@ def departures(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatAr
 def fitted_errors(fit: GroupFit, made: Statistics, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
     """Standard deviations of fitted values (t, n)."""
     if fit.spec.cov_type not in ROBUST:
-        return unit_errors(fit, X, groups)[fit.estimates.pattern] * on_rows(made.error_scale, groups).T
+        unit = unit_errors(fit, fit_factors(fit.estimates), X, groups)
+        return unit[fit.estimates.pattern] * on_rows(made.error_scale, groups).T
     deviations = deviations_of_patterns(fit, X, groups)
     errors = [
         quadratic.sandwich_root(made.sandwich_factor(q), deviations[m], groups, fit.spec.options.intercept)
@@ -149,12 +151,14 @@ def fitted_errors(fit: GroupFit, made: Statistics, X: Sequence[Numbers], groups:
     return np.array(errors)
 
 
-def unit_errors(fit: GroupFit, X: Sequence[Numbers], groups: IntArray) -> FloatArray:
-    """Standard deviations of fitted values, if a row of weight 1 has 1: (m, n)."""
+def unit_errors(
+    fit: GroupFit, factors: Sequence[FloatArray], X: Sequence[Numbers], groups: IntArray
+) -> FloatArray:
+    """Standard deviations of fitted values, if a row of weight 1 has 1: (m, n). By `fit_factors`."""
     e = fit.estimates
     deviations = deviations_of_patterns(fit, X, groups)
     out = np.full((e.rank.shape[1], len(groups)), np.nan)
-    for m, G in enumerate(fit_factors(e)):
+    for m, G in enumerate(factors):
         norm = np.where(e.dropped[:, m], np.inf, e.norm[:, m])
         intercept = fit.spec.options.intercept
         out[m] = quadratic.leverage_root(G, norm, e.wsum[:, m], deviations[m], groups, intercept)

@@ -169,6 +169,7 @@ def formulas(fit: GroupFit, suffix: str) -> dict[Hashable, dict[str, str]]:
         )
     made: dict[Hashable, dict[str, str]] = {}
     intercept = fit.spec.options.intercept
+    taken = {text(name) for name in (*fit.targets, fit.spec.weights) if isinstance(name, Hashable)}
     for target in fit.targets:
         pairs = []  # names of coefficient and column; no column for the intercept
         for term in fit.terms:
@@ -180,7 +181,6 @@ def formulas(fit: GroupFit, suffix: str) -> dict[Hashable, dict[str, str]]:
         rms = f"{text(target)}_rms{suffix}"
         residual = f"{quoted(text(target))} - ({prediction})"
         pull = f"({residual}) / {quoted(rms)}"
-        taken = {text(name) for name in (*fit.targets, fit.spec.weights) if isinstance(name, Hashable)}
         if clash := sorted(taken & {rms, *(name for name, _ in pairs)}):
             raise SpecError(f"columns of the fit are called {clash}, as numbers of {pull!r}; give a suffix=")
         _check_eval(pull, text(target), pairs, rms)

@@ -7,6 +7,7 @@ import numpy as np
 
 from gbreg.inference import UNIT
 from gbreg.problem import FloatArray, IntArray
+from gbreg.ragged import size_of
 
 NOISE = 2.0**-10  # of a standardised residual, what rounding may be
 FULL = 2.0**-40  # 1 - leverage from which on it is rounding noise, and so is what is divided by it
@@ -51,9 +52,7 @@ def durbin_watson(
     Rows sorted by group, each of them ``times`` (n,) in a row. Durbin and Watson 1950; statsmodels'
     ``durbin_watson`` of ``wresid``.
     """
-    largest = np.zeros(g)
-    np.maximum.at(largest, groups, np.abs(scaled))
-    scaled = scaled / np.where(largest > 0, largest, 1.0)[groups]  # squares stay in range
+    scaled = scaled / size_of(scaled, groups, g)[groups]
     step = np.diff(scaled) ** 2
     within = groups[1:] == groups[:-1]
     steps = np.bincount(groups[1:][within], step[within], minlength=g)

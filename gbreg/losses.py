@@ -21,8 +21,9 @@ from gbreg.estimates import DECIDED, Estimates, mean_term_sizes, residuals
 from gbreg.farout import survive_far_rows
 from gbreg.minimum import EXACT, Minimize, Minimum
 from gbreg.problem import BoolArray, Flag, FloatArray, IntArray, Loss, Problem, Status, frozen
+from gbreg.quadratic import inverted
 from gbreg.ragged import buckets, grouped_mad, norm_of, padded_rows
-from gbreg.sandwich import inverted, orthonormal, unit_design
+from gbreg.sandwich import orthonormal, unit_design
 from gbreg.vertices import to_vertices
 
 CHUNK_ROWS = 1 << 18  # of a piece of work, at most; a group is never cut

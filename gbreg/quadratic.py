@@ -73,14 +73,18 @@ def inverse_size(G: FloatArray) -> FloatArray:
     A relative error u of correlations is one of u times this in the quadratic form of their inverse, or
     less (Golub and Van Loan, section 2.6).
     """
-    total = np.zeros(G.shape[2])
     with np.errstate(all="ignore"):
-        for j in range(len(G)):
-            column = np.zeros(G.shape[1:])
-            for i in range(j, len(G)):
-                column[i] = (float(i == j) - added(G[i, j:i] * column[j:i], 0)) / G[i, i]
-            total += added(column * column, 0)
-    return total
+        return added(added(inverted(G.swapaxes(0, 1)) ** 2, 0), 0)
+
+
+def inverted(R: FloatArray) -> FloatArray:
+    """Inverses (p, p, g) of upper triangles; not finite where one is singular."""
+    inverse = np.zeros(R.shape)
+    for j in range(len(R)):
+        for i in range(j):
+            inverse[i, j] = -added(inverse[i, i:j] * R[i:j, j], 0) / R[j, j]
+        inverse[j, j] = 1 / R[j, j]
+    return inverse
 
 
 def departure(

@@ -58,9 +58,15 @@ def grouped_mad(r: FloatArray, starts: IntArray, counts: IntArray) -> FloatArray
     return out
 
 
-def norm_of(values: FloatArray, own: IntArray, g: int) -> FloatArray:
-    """(g,) roots of the sums of squares, which stay in the range of float64."""
+def size_of(values: FloatArray, own: IntArray, g: int) -> FloatArray:
+    """(g,) the largest absolute values, 1 where all are 0: over it squares stay in the range of float64."""
     largest = np.zeros(g)
     np.maximum.at(largest, own, np.abs(values))
     largest[largest == 0] = 1.0
+    return largest
+
+
+def norm_of(values: FloatArray, own: IntArray, g: int) -> FloatArray:
+    """(g,) roots of the sums of squares, which stay in the range of float64."""
+    largest = size_of(values, own, g)
     return np.asarray(largest * np.sqrt(np.bincount(own, np.square(values / largest[own]), g)))

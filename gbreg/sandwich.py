@@ -17,7 +17,7 @@ from gbreg.backends import Progress
 from gbreg.backends._ranges import map_ranges, piece_rows
 from gbreg.estimates import Estimates, residuals, slope_sizes
 from gbreg.problem import CovType, Flag, FloatArray, IntArray, Problem, Status
-from gbreg.quadratic import added
+from gbreg.quadratic import added, inverted
 from gbreg.rows import Pattern
 
 CHUNK_ROWS = 1 << 16  # rows in cache at once; a group is never cut
@@ -105,10 +105,9 @@ def sandwich(
                 factor = _product(inverse, meat.swapaxes(0, 1)) * correction
                 for pull, size in pulls:
                     noise = np.abs(pull) * doubt + ROUNDING * size * np.abs(scores)
-                    change, noise = _summed(pull * scores, numbers), _summed(noise, numbers)
-                    lost = np.bincount(groups, noise * noise, g1 - g0)
-                    known = lost <= DOUBTFUL**2 * np.bincount(groups, change * change, g1 - g0)
-                    factor[..., ~(known | perfect[part, q])] = np.nan
+                    lost = np.bincount(groups, _summed(noise, numbers) ** 2, g1 - g0)
+                    error = np.bincount(groups, _summed(pull * scores, numbers) ** 2, g1 - g0)
+                    factor[..., ~((lost <= DOUBTFUL**2 * error) | perfect[part, q])] = np.nan
                 out[part, q] = np.moveaxis(factor, -1, 0).reshape(g1 - g0, p * p)
 
     rows_each = piece_rows(problem.n_rows, threads, CHUNK_ROWS)
@@ -173,18 +172,6 @@ def orthonormal(columns: list[FloatArray], own: IntArray, g: int) -> tuple[list[
     return Q, R
 
 
-def inverted(R: FloatArray) -> FloatArray:
-    """Inverses (p, p, g) of upper triangles; not finite where one is singular."""
-    inverse = np.zeros(R.shape)
-    for j in range(len(R)):
-        for i in range(j):
-            inverse[i, j] = (
-                -sum((inverse[i, m] * R[m, j] for m in range(i, j)), np.zeros(R.shape[2])) / R[j, j]
-            )
-        inverse[j, j] = 1 / R[j, j]
-    return inverse
-
-
 def _centred_residuals(
     problem: Problem, estimates: Estimates, q: int, part: slice, rows: slice, own: IntArray
 ) -> FloatArray:
@@ -221,8 +208,8 @@ def _complements(Q: list[FloatArray], own: IntArray) -> tuple[FloatArray, list[_
     levers = []
     near = np.flatnonzero(left < LEVER)
     while len(near):
-        row = near[np.unique(own[near], return_index=True)[1]]  # the first of each group
-        near = np.setdiff1d(near, row)
+        first = np.unique(own[near], return_index=True)[1]  # of each group
+        row, near = near[first], np.delete(near, first)
         place = np.full(own[-1] + 1, -1)
         place[own[row]] = np.arange(len(row))
         others = np.flatnonzero(place[own] >= 0)
